@@ -1,0 +1,1 @@
+"""The losses of pre-training and fine-tuning: pure functions of tensors."""

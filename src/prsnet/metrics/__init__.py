@@ -1,0 +1,1 @@
+"""Evaluation: embeddings in, reports out."""

@@ -1,0 +1,1 @@
+"""Masking, encoders, and the networks for pre-training and re-identification."""

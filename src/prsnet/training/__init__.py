@@ -1,0 +1,1 @@
+"""The one training loop and the two trainings assembled from it."""
