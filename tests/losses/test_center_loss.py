@@ -85,7 +85,7 @@ def test_centres_are_standard_normal_and_follow_the_generator() -> None:
 def test_content_of_padded_rows_does_not_matter() -> None:
     module = CenterLoss(2, 2, torch_stream(0, "centres"))
     features = torch.tensor([[1.0, 2.0], [torch.nan, torch.inf]], requires_grad=True)
-    value = module(features, torch.tensor([1, -1]), torch.tensor([True, False]))
+    value = module(features, torch.tensor([1, 99]), torch.tensor([True, False]))
     assert torch.equal(value, module(features[:1], torch.tensor([1]), torch.tensor([True])))
     value.backward()
     assert features.grad is not None

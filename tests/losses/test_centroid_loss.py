@@ -70,7 +70,7 @@ def slow_gaps(vectors: list[tuple[int, Tensor]]) -> list[Tensor]:
         positives = [slow_distance(anchor, vector) for other, vector in vectors if other == label]
         negatives = [slow_distance(anchor, vector) for other, vector in vectors if other != label]
         if negatives:
-            gaps.append(max(positives, key=float) - min(negatives, key=float))
+            gaps.append(max(positives, key=Tensor.item) - min(negatives, key=Tensor.item))
     return gaps
 
 

@@ -38,8 +38,10 @@ def slow_batch_hard(features: Tensor, pids: list[int], valid: list[bool], margin
 
 
 def test_distance_is_exact_for_close_points_far_from_the_origin() -> None:
-    a = torch.tensor([[1000.0, 1000.0], [1000.0, 1000.25]])
-    assert pairwise_euclidean(a, a).tolist() == [[0.0, 0.25], [0.25, 0.0]]
+    # Quarter steps along a line; 40 rows, as torch turns to the rounding-prone product form above 25.
+    steps = torch.arange(40) / 4
+    a = torch.stack([torch.full((40,), 1000.0), 1000 + steps], dim=1)
+    assert torch.equal(pairwise_euclidean(a, a), (steps[:, None] - steps[None, :]).abs())
 
 
 def test_distance_has_no_gradient_at_coinciding_points_and_unit_ones_elsewhere() -> None:
