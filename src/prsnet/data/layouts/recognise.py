@@ -1,0 +1,192 @@
+"""A folder on disk becomes a :class:`~prsnet.types.Dataset`, its layout recognised by what is in it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from prsnet.data.images import list_images
+from prsnet.data.layouts.declaration import Layout, count_parts, describe, direct_images, named_like, subfolders
+from prsnet.data.layouts.folders import IDENTITY_FOLDERS, IDENTITY_SPLIT
+from prsnet.data.layouts.names import MARKET1501, NAMED_IMAGES, NAMED_SPLIT, PKU_REID
+from prsnet.data.layouts.table import CSV
+from prsnet.data.splits import Parts
+from prsnet.errors import DataError
+from prsnet.types import Dataset, ImageRecord
+
+LAYOUTS: tuple[Layout, ...] = (MARKET1501, PKU_REID, CSV, NAMED_SPLIT, NAMED_IMAGES, IDENTITY_SPLIT, IDENTITY_FOLDERS)
+"""Every layout that is recognised. Of the generic ones the first that fits is taken."""
+PLAIN = "images"
+"""The layout name of a tree of images without labels, for :func:`load_images_only`."""
+TEST_FOLDERS = frozenset({"query", "gallery", "bounding_box_test", "test", "gt_bbox", "gt_query"})
+"""Folder names, in lower case, below which benchmarks keep images that pre-training must not see unnoticed."""
+_DEEPEST_WRAPPER = 3
+
+
+def load_dataset(path: str | Path, *, layout: str = "auto", seed: int = 0) -> Dataset:
+    """Return the dataset at ``path``.
+
+    Args:
+        path: a folder, or a CSV file. Folders that hold nothing but one folder are looked through.
+        layout: ``"auto"``, or the name of one of :data:`LAYOUTS` where more than one fits.
+        seed: splits the identities where the layout brings no split of its own.
+
+    Returns:
+        The dataset. Its name is the benchmark's only when all published counts agree, else the folder's. Its facts
+        hold ``layout``, ``root`` (as given), ``counts``, ``split`` (the rule, in words), ``split_seed`` where a seed
+        decided, ``published``, ``differs_from_published`` and ``citation`` where known, and what the layout adds.
+
+    Raises:
+        DataError: nothing is there, no layout fits, several fit, or the files do not follow the layout.
+    """
+    found, root = recognise(path, layout=layout)
+    try:
+        parts = found.load(root, seed)
+    except DataError as error:
+        raise named_like(error, root) from error
+    if not (parts.train or parts.query or parts.gallery):
+        raise DataError(f"{path}: looks like {found.name}, but holds no images", hint=f"expected {found.expects}")
+    return _dataset(found, root, parts, given=str(path))
+
+
+def recognise(path: str | Path, *, layout: str = "auto") -> tuple[Layout, Path]:
+    """Return the layout of what lies at ``path``, and the folder or file that it starts from.
+
+    Raises:
+        DataError: as :func:`load_dataset`.
+    """
+    start = Path(path)
+    if not start.exists():
+        raise DataError(f"{start}: no such dataset folder or file", hint="check the path")
+    known = {candidate.name: candidate for candidate in LAYOUTS}
+    if layout != "auto" and layout not in known:
+        near = difflib.get_close_matches(layout, known, n=1)
+        hint = f"did you mean '{near[0]}'?" if near else "leave it at 'auto'"
+        raise DataError(f"layout '{layout}' is unknown, expected auto, {', '.join(known)}", hint=hint)
+    candidates = LAYOUTS if layout == "auto" else (known[layout],)
+    fitting = _fitting(start, candidates)
+    if fitting is None:
+        looked_for = "; ".join(candidate.expects for candidate in candidates)
+        raise DataError(
+            f"{start}: no layout fits; found {describe(start)}; looked for {looked_for}",
+            hint="describe the images in a CSV file path,pid,camid,split; pre-training takes any folder of images",
+        )
+    return fitting
+
+
+def _fitting(start: Path, candidates: Sequence[Layout]) -> tuple[Layout, Path] | None:
+    roots = _wrapped(start)
+    for root in roots:
+        certain = [candidate for candidate in candidates if not candidate.generic and candidate.fits(root)]
+        if len(certain) > 1:
+            names = ", ".join(candidate.name for candidate in certain)
+            raise DataError(f"{root}: more than one layout fits: {names}", hint="say which, by layout=NAME")
+        if certain:
+            return certain[0], root
+    for root in roots:
+        for candidate in candidates:
+            # A lone folder of people cannot be told from a lone person, so this layout starts where it was told to.
+            if candidate.generic and (root == start or candidate is not IDENTITY_FOLDERS) and candidate.fits(root):
+                return candidate, root
+    return None
+
+
+def _wrapped(start: Path) -> list[Path]:
+    """Return ``start`` and the folders below it that are alone in theirs, as archives like to unpack."""
+    roots = [start]
+    while len(roots) <= _DEEPEST_WRAPPER:
+        inner = subfolders(roots[-1])
+        if len(inner) != 1 or direct_images(roots[-1]):
+            break
+        roots.append(inner[0])
+    return roots
+
+
+def _dataset(layout: Layout, root: Path, parts: Parts, *, given: str) -> Dataset:
+    counts = count_parts(parts)
+    facts: dict[str, Any] = {"layout": layout.name, "root": given, "counts": counts, **parts.facts}
+    differs = {key: [counts[key], count] for key, count in layout.published.items() if counts[key] != count}
+    if layout.published:
+        facts["published"] = dict(layout.published)
+        if differs:
+            facts["differs_from_published"] = differs
+    if layout.citation:
+        facts["citation"] = layout.citation
+    own = root.resolve()
+    name = layout.name if layout.published and not differs else own.stem if own.is_file() else own.name
+    return Dataset(name or layout.name, parts.train, parts.query, parts.gallery, facts)
+
+
+def load_images_only(
+    path: str | Path, *, layout: str = "auto", parts: Sequence[str] = ("train",), seed: int = 0
+) -> Dataset:
+    """Return images for pre-training, without identities, all in the training part.
+
+    A dataset gives its training part only, unless ``parts`` says more; junk and distractors stay out. Any other folder
+    gives every image in and below it; so do identity folders without cameras and without a split, which cannot be told
+    from images sorted by source.
+
+    Args:
+        path: a folder, or a CSV file.
+        layout: ``"auto"``, ``"images"`` for a plain tree, or a dataset's layout as in :func:`load_dataset`.
+        parts: which of train, query and gallery of a dataset to take.
+        seed: as in :func:`load_dataset`; use the same as in training, or test identities get into the pool.
+
+    Returns:
+        A dataset whose facts hold the leak guard of method.md, section 3, under ``pool``: ``parts``, ``test_images``
+        (how many images are from a query or gallery) and ``test_images_of`` (where they came from); a model
+        pre-trained on a pool with test images is transductive on that benchmark.
+
+    Raises:
+        DataError: as :func:`load_dataset`; or there is no image.
+    """
+    unknown = sorted(set(parts) - {"train", "query", "gallery"})
+    if unknown or not parts:
+        raise DataError(f"parts {list(parts)}, expected some of train, query, gallery", hint="e.g. ('train',)")
+    if layout == PLAIN or (layout == "auto" and not _is_dataset(Path(path))):
+        return _plain_tree(Path(path), given=str(path))
+    dataset = load_dataset(path, layout=layout, seed=seed)
+    chosen = {r.path: r for part in parts for r in getattr(dataset, part) if r.pid is None or r.pid > 0}
+    tests = {record.path for record in (*dataset.query, *dataset.gallery)} & chosen.keys()
+    if not chosen:
+        raise DataError(f"{path}: no images in {', '.join(parts)}", hint="take other parts, or layout='images'")
+    pool = {"parts": list(parts), "test_images": len(tests), "test_images_of": [dataset.name] if tests else []}
+    return _unlabelled(dataset.name, sorted(chosen), {**dataset.facts, "pool": pool})
+
+
+def _is_dataset(path: Path) -> bool:
+    """Return whether ``path`` is surely a dataset whose test images have to be kept apart."""
+    if not path.exists():
+        raise DataError(f"{path}: no such folder or file", hint="check the path")
+    found = _fitting(path, LAYOUTS)
+    if found is None or found[0] is not IDENTITY_FOLDERS:
+        return found is not None
+    try:
+        parts = IDENTITY_FOLDERS.load(found[1], 0)
+    except DataError:
+        return False
+    return all(record.camid is not None for record in parts.train)
+
+
+def _plain_tree(root: Path, *, given: str) -> Dataset:
+    images = list_images(root)
+    if not images:
+        raise DataError(f"{root}: no images; found {describe(root)}", hint="give a folder with images in or below it")
+    below: dict[str, int] = {}
+    for image in images:
+        inside = (root.resolve().name, *image.relative_to(root).parts[:-1])
+        marked = [index for index, name in enumerate(inside) if name.lower() in TEST_FOLDERS]
+        if marked:
+            folder = "/".join(inside[: marked[0] + 1])
+            below[folder] = below.get(folder, 0) + 1
+    pool = {"parts": ["all"], "test_images": sum(below.values()), "test_images_of": sorted(below)}
+    facts: dict[str, Any] = {"layout": PLAIN, "root": given, "counts": {"train_images": len(images)}, "pool": pool}
+    if IDENTITY_FOLDERS.fits(root):
+        facts["pool"]["note"] = "identity folders without a split: every image is in, also those a seed would test on"
+    return _unlabelled(root.resolve().name, images, facts)
+
+
+def _unlabelled(name: str, images: Sequence[Path], facts: dict[str, Any]) -> Dataset:
+    return Dataset(name, train=tuple(ImageRecord(path) for path in images), facts=facts)
