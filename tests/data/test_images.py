@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -25,7 +24,6 @@ from prsnet.data.images import (
     list_images,
     load_image,
     load_stack,
-    normalise,
     read_image,
     resize_image,
 )
@@ -133,8 +131,8 @@ def test_palette_and_rgb_with_a_transparent_colour() -> None:
 
 
 def test_mean_colour_is_nearly_zero_after_normalisation() -> None:
-    tensor = torch.tensor(MEAN_COLOUR, dtype=torch.uint8).view(1, 3, 1, 1)
-    assert normalise(tensor).abs().max() < 0.5 / 255 / min(STD) + 1e-6
+    normalised = (np.array(MEAN_COLOUR) / 255 - np.array(MEAN)) / np.array(STD)
+    assert np.abs(normalised).max() < 0.5 / 255 / min(STD)
 
 
 def test_cmyk_jpeg_becomes_rgb() -> None:
@@ -306,25 +304,6 @@ def test_stack_raises_the_first_error_or_leaves_out(tmp_path: Path) -> None:
     assert [index for index, _ in failed] == [2, 4]
     expected = load_stack([paths[index] for index in (0, 1, 3, 5)], (8, 4))
     np.testing.assert_array_equal(stack, expected)
-
-
-def test_normalise_both_orders_against_numpy() -> None:
-    batch = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 3), dtype=np.uint8)
-    expected = ((batch / 255 - np.array(MEAN)) / np.array(STD)).transpose(0, 3, 1, 2)
-    last = torch.from_numpy(batch)
-    first = last.permute(0, 3, 1, 2).contiguous()
-    for tensor in (last, first):
-        before = tensor.clone()
-        got = normalise(tensor)
-        assert got.dtype == torch.float32
-        np.testing.assert_allclose(got.numpy(), expected, atol=1e-5)
-        assert torch.equal(tensor, before)
-
-
-@pytest.mark.parametrize("bad", [torch.zeros(1, 3, 4, 4), torch.zeros(3, 4, 4, dtype=torch.uint8)])
-def test_normalise_refuses_other_inputs(bad: torch.Tensor) -> None:
-    with pytest.raises(ValueError, match="expected uint8"):
-        normalise(bad)
 
 
 def test_list_images_ignores_what_is_no_image(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,9 +23,6 @@ try:  # The optional extra "fast": libjpeg-turbo without Pillow's copies.
     import simplejpeg
 except ImportError:
     simplejpeg = None
-
-if TYPE_CHECKING:
-    import torch
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """An image: (H, W, 3) uint8 RGB."""
@@ -277,20 +274,3 @@ def load_stack(
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
     return stack if readable.all() else stack[readable]
-
-
-def normalise(images: torch.Tensor) -> torch.Tensor:
-    """Return ``images`` scaled to 0..1, less :data:`MEAN`, over :data:`STD`: (B, 3, H, W) float32.
-
-    Args:
-        images: (B, 3, H, W) or (B, H, W, 3) uint8; where both readings fit, channels come first.
-    """
-    import torch
-
-    if images.dtype != torch.uint8 or images.ndim != 4 or 3 not in (images.shape[1], images.shape[3]):
-        raise ValueError(f"normalise: expected uint8 (B, 3, H, W) or (B, H, W, 3), got {images.dtype} {images.shape}")
-    if images.shape[1] != 3:
-        images = images.permute(0, 3, 1, 2)
-    mean = torch.tensor(MEAN, device=images.device).view(1, 3, 1, 1) * 255
-    std = torch.tensor(STD, device=images.device).view(1, 3, 1, 1) * 255
-    return images.to(torch.float32).sub_(mean).div_(std)

@@ -119,20 +119,18 @@ def _dataset(layout: Layout, root: Path, parts: Parts, *, given: str) -> Dataset
     return Dataset(name or layout.name, parts.train, parts.query, parts.gallery, facts)
 
 
-def load_images_only(
-    path: str | Path, *, layout: str = "auto", parts: Sequence[str] = ("train",), seed: int = 0
-) -> Dataset:
+def load_images_only(path: str | Path, *, layout: str = "auto", seed: int = 0, include_test: bool = False) -> Dataset:
     """Return images for pre-training, without identities, all in the training part.
 
-    A dataset gives its training part only, unless ``parts`` says more; junk and distractors stay out. Any other folder
-    gives every image in and below it; so do identity folders without cameras and without a split, which cannot be told
-    from images sorted by source.
+    A dataset gives its training part; with ``include_test`` query and gallery as well, without junk and distractors.
+    Any other folder gives every image in and below it; so do identity folders without cameras and without a split,
+    which cannot be told from images sorted by source.
 
     Args:
         path: a folder, or a CSV file.
         layout: ``"auto"``, ``"images"`` for a plain tree, or a dataset's layout as in :func:`load_dataset`.
-        parts: which of train, query and gallery of a dataset to take.
         seed: as in :func:`load_dataset`; use the same as in training, or test identities get into the pool.
+        include_test: take a dataset's query and gallery, too.
 
     Returns:
         A dataset whose facts hold the leak guard of method.md, section 3, under ``pool``: ``parts``, ``test_images``
@@ -142,16 +140,14 @@ def load_images_only(
     Raises:
         DataError: as :func:`load_dataset`; or there is no image.
     """
-    unknown = sorted(set(parts) - {"train", "query", "gallery"})
-    if unknown or not parts:
-        raise DataError(f"parts {list(parts)}, expected some of train, query, gallery", hint="e.g. ('train',)")
     if layout == PLAIN or (layout == "auto" and not _is_dataset(Path(path))):
         return _plain_tree(Path(path), given=str(path))
     dataset = load_dataset(path, layout=layout, seed=seed)
-    chosen = {r.path: r for part in parts for r in getattr(dataset, part) if r.pid is None or r.pid > 0}
-    tests = {record.path for record in (*dataset.query, *dataset.gallery)} & chosen.keys()
+    parts = ("train", "query", "gallery") if include_test else ("train",)
+    chosen = {r.path for part in parts for r in getattr(dataset, part) if r.pid is None or r.pid > 0}
+    tests = chosen & {record.path for record in (*dataset.query, *dataset.gallery)}
     if not chosen:
-        raise DataError(f"{path}: no images in {', '.join(parts)}", hint="take other parts, or layout='images'")
+        raise DataError(f"{path}: no images in {', '.join(parts)}", hint="include the test images, or layout='images'")
     pool = {"parts": list(parts), "test_images": len(tests), "test_images_of": [dataset.name] if tests else []}
     return _unlabelled(dataset.name, sorted(chosen), {**dataset.facts, "pool": pool})
 
