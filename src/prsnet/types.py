@@ -168,3 +168,114 @@ class Hit:
     camid: int | None = None
     path: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class QueryRanks:
+    """What the ranking of each counted query came to: N arrays of one row per query, in the order of the query set.
+
+    Attributes:
+        row: (N,) int64, the query's row in the query embeddings.
+        pid: (N,) int64, its identity.
+        camid: (N,) int64, its camera.
+        ap: (N,) float64, average precision, 0..1.
+        first_match: (N,) int64, rank of the first relevant image, from 1.
+        inp: (N,) float64, number of relevant images / rank of the last one, 0..1.
+        relevant: (N,) int64, relevant images that count for the query.
+        valid: (N,) int64, gallery images that it is ranked against, the relevant ones included.
+    """
+
+    row: npt.NDArray[np.int64]
+    pid: npt.NDArray[np.int64]
+    camid: npt.NDArray[np.int64]
+    ap: npt.NDArray[np.float64]
+    first_match: npt.NDArray[np.int64]
+    inp: npt.NDArray[np.float64]
+    relevant: npt.NDArray[np.int64]
+    valid: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def to_dict(self) -> dict[str, list[Any]]:
+        """Return the arrays as lists, under the names of the attributes."""
+        return {name: getattr(self, name).tolist() for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class RankSummary:
+    """The figures of one camera or one pair of cameras.
+
+    Attributes:
+        queries: counted queries.
+        map: mean average precision, 0..1.
+        rank1: share of queries whose first answer is right, 0..1.
+        minp: mean inverse negative penalty, 0..1.
+    """
+
+    queries: int
+    map: float
+    rank1: float
+    minp: float
+
+    def to_dict(self) -> dict[str, float | int]:
+        """Return the figures under the names of the attributes."""
+        return {"queries": self.queries, "map": self.map, "rank1": self.rank1, "minp": self.minp}
+
+
+@dataclass(frozen=True, slots=True)
+class RankReport:
+    """How well a gallery is ranked for a set of queries; all figures are fractions, 0..1.
+
+    Attributes:
+        map: mean over the counted queries of the average precision (step sum over all relevant images).
+        cmc: for each rank k, the share of counted queries with a relevant image among the first k.
+        minp: mean over the counted queries of (number of relevant images) / (rank of the last one).
+        per_query: the same query by query.
+        skipped: number of queries not counted, by reason; every reason is named, also where the number is 0.
+        protocol: what was left out of the gallery and what the figures mean, in words.
+        gallery: gallery images that took part (junk is not among them).
+        by_query_camera: the figures of the queries of each camera; empty when cameras are unknown.
+        by_camera_pair: the figures of the queries of one camera against the gallery of another one alone, by
+            (query camera, gallery camera); empty unless asked for.
+    """
+
+    map: float
+    cmc: Mapping[int, float]
+    minp: float
+    per_query: QueryRanks
+    skipped: Mapping[str, int]
+    protocol: str
+    gallery: int
+    by_query_camera: Mapping[int, RankSummary] = field(default_factory=dict)
+    by_camera_pair: Mapping[tuple[int, int], RankSummary] = field(default_factory=dict)
+
+    @property
+    def queries(self) -> int:
+        """Number of counted queries."""
+        return len(self.per_query)
+
+    def to_dict(self, *, per_query: bool = True) -> dict[str, Any]:
+        """Return what ``json.dump`` can write.
+
+        Args:
+            per_query: also the arrays of the single queries.
+
+        Returns:
+            The keys ``protocol``, ``map``, ``cmc`` (rank as a string -> fraction), ``minp``, ``queries`` (counted),
+            ``gallery``, ``skipped`` (reason -> number), ``by_query_camera`` (camera -> ``queries``, ``map``, ``rank1``,
+            ``minp``), ``by_camera_pair`` (``"query camera>gallery camera"`` -> the same) and, if asked for,
+            ``per_query`` (``row``, ``pid``, ``camid``, ``ap``, ``first_match``, ``inp``, ``relevant``, ``valid``).
+        """
+        known: dict[str, Any] = {
+            "protocol": self.protocol,
+            "map": self.map,
+            "cmc": {str(rank): share for rank, share in self.cmc.items()},
+            "minp": self.minp,
+            "queries": self.queries,
+            "gallery": self.gallery,
+            "skipped": dict(self.skipped),
+            "by_query_camera": {str(camid): part.to_dict() for camid, part in self.by_query_camera.items()},
+            "by_camera_pair": {f"{a}>{b}": part.to_dict() for (a, b), part in self.by_camera_pair.items()},
+        }
+        return {**known, "per_query": self.per_query.to_dict()} if per_query else known

@@ -1,0 +1,129 @@
+"""Checks of embeddings before they are compared, and their vectors at unit length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from prsnet.errors import DataError
+from prsnet.types import JUNK_PID, UNKNOWN_CAMID, Embeddings
+
+CHUNK_NUMBERS = 1 << 22
+"""Numbers converted at a time, so that conversion needs little memory beyond its result."""
+
+
+def spans(count: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield the (start, stop) of consecutive blocks of at most ``size`` rows that cover ``count`` rows."""
+    for start in range(0, count, size):
+        yield start, min(start + size, count)
+
+
+def check_pair(query: Embeddings, gallery: Embeddings) -> None:
+    """Raise DataError unless ``query`` can be compared with ``gallery``: sizes, widths, ids and paths."""
+    for side, name in ((query, "query"), (gallery, "gallery")):
+        check_side(side, name)
+    if query.width != gallery.width:
+        raise DataError(
+            f"query vectors have {query.width} numbers, gallery vectors {gallery.width}",
+            hint="embed both with the same model",
+        )
+
+
+def check_side(side: Embeddings, name: str) -> None:
+    """Raise DataError if one side is empty, has ids out of range, or names an image twice."""
+    if not len(side) or not side.width:
+        raise DataError(
+            f"{name}: no embeddings (shape {len(side)} x {side.width})", hint=f"give at least one {name} image"
+        )
+    for ids, lowest, what in ((side.pids, JUNK_PID, "pid"), (side.camids, UNKNOWN_CAMID, "camid")):
+        row = int(np.argmin(ids))
+        if ids[row] < lowest:
+            raise DataError(
+                f"{name} row {row}: {what} {ids[row]} is below {lowest}",
+                hint="an id that does not fit its integer type turns negative; use int64",
+            )
+    if side.paths and len(set(side.paths)) < len(side.paths):
+        first: dict[str, int] = {}
+        for row, path in enumerate(side.paths):
+            if first.setdefault(path, row) != row:
+                raise DataError(
+                    f"{name} rows {first[path]} and {row} are the same image: {path}",
+                    hint="give every image once, or unique paths",
+                )
+
+
+def compute_dtype(*sides: Embeddings) -> torch.dtype:
+    """Return the precision similarities are computed in: float64 if any side is stored so, else float32."""
+    wide = any(
+        str(side.vectors.dtype).removeprefix("torch.") in ("float64", "longdouble", "float128") for side in sides
+    )
+    return torch.float64 if wide else torch.float32
+
+
+def default_device(*sides: Embeddings) -> torch.device:
+    """Return the device of the first side that is a tensor away from the CPU, else the CPU."""
+    for side in sides:
+        if isinstance(side.vectors, Tensor) and side.vectors.device.type != "cpu":
+            return side.vectors.device
+    return torch.device("cpu")
+
+
+def _chunk(vectors: npt.NDArray[np.floating[Any]] | Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
+    if isinstance(vectors, Tensor):
+        return vectors.detach()[torch.from_numpy(rows).to(vectors.device)]
+    part = vectors[rows]
+    return torch.from_numpy(part.astype(np.float64) if part.dtype == np.longdouble else part)
+
+
+def unit_vectors(
+    side: Embeddings,
+    name: str,
+    *,
+    rows: npt.NDArray[np.int64] | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """Return the vectors of ``rows`` at unit length, contiguous, on ``device``.
+
+    A row whose length is 1 up to rounding is taken bit by bit, so that vectors that were equal stay equal and vectors
+    that were scaled already stay themselves. Lengths are computed in float64.
+
+    Args:
+        side: the embeddings; float16, bfloat16, float32 or float64, numpy or torch.
+        name: what errors call it.
+        rows: (M,) rows to take, in this order; all of them if None.
+        dtype: float32 or float64.
+        device: where the result goes.
+
+    Raises:
+        DataError: if a vector has no direction: NaN, infinite or zero.
+    """
+    chosen = np.arange(len(side)) if rows is None else np.asarray(rows, dtype=np.int64)
+    units = torch.empty(len(chosen), side.width, dtype=dtype, device=device)
+    slack = 8 * torch.finfo(dtype).eps
+    for start, stop in spans(len(chosen), max(1, CHUNK_NUMBERS // side.width)):
+        part = _chunk(side.vectors, chosen[start:stop]).to(device=device, dtype=dtype)
+        lengths = torch.linalg.vector_norm(part, dim=1, keepdim=True, dtype=torch.float64)
+        _check_lengths(lengths[:, 0], side, name, chosen[start:stop])
+        scale = torch.where((lengths - 1).abs() <= slack, torch.ones_like(lengths), 1 / lengths)
+        # Adding 0 turns -0 into +0: equal vectors then have equal bits.
+        torch.add((part * scale).to(dtype), 0.0, out=units[start:stop])
+    return units
+
+
+def _check_lengths(lengths: Tensor, side: Embeddings, name: str, rows: npt.NDArray[np.int64]) -> None:
+    bad = ~(torch.isfinite(lengths) & (lengths > 0))
+    if bool(bad.any()):
+        place = int(bad.nonzero()[0, 0])
+        row = int(rows[place])
+        fault = "is zero" if float(lengths[place]) == 0 else "has NaN or infinite numbers"
+        where = f" ({side.paths[row]})" if side.paths else ""
+        raise DataError(
+            f"{name} row {row}{where}: the vector {fault}, so it has no direction to compare",
+            hint="check the model that made the embeddings; half-precision overflow gives infinities",
+        )
