@@ -1,4 +1,4 @@
-"""What a set of records can serve for, judged before anything expensive starts: by counts, with the identities named."""
+"""What a set of records can serve for, judged before anything expensive starts, with counts and identities."""
 
 from __future__ import annotations
 
@@ -188,7 +188,7 @@ def _no_match(
         return _about("fatal", absent, message, "query and gallery must show the same people")
     if len(one_camera) == 1:
         message = f"evaluation: all images come from one camera, {one_camera.pop()}, so no query has a match left"
-        return _about("fatal", hidden, message, "evaluate without the camera filter, or add a second camera")
+        return _about("fatal", absent + hidden, message, "evaluate without the camera filter, or add a second camera")
     message = (
         f"evaluation: none of {len(query)} queries has a match, {len(absent)} lack their identity in the gallery, "
         f"{len(hidden)} have it in their own camera only"
