@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, TypeVar, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from torch import nn
@@ -134,13 +134,13 @@ PRESETS: dict[str, Preset] = {
         family="vit",
         image_size=(128, 64),
         patch=(8, 4),
-        depths=(6,),
-        widths=(192,),
+        depths=(4,),
+        widths=(128,),
         decoder_depths=(2,),
         embedding_dim=512,
-        heads=3,
-        decoder_width=128,
-        decoder_heads=4,
+        heads=4,
+        decoder_width=96,
+        decoder_heads=3,
     ),
     "vit-base": Preset(
         name="vit-base",
@@ -164,7 +164,6 @@ def resolve(
     image_size: tuple[int, int] | None = None,
     patch: tuple[int, int] | None = None,
     embedding_dim: int | None = None,
-    stem: int | None = None,
 ) -> Preset:
     """Return a preset with changes, checked.
 
@@ -173,23 +172,43 @@ def resolve(
         image_size: (height, width) in pixels, multiples of the total stride.
         patch: (height, width) in pixels; without it, a new image size gets a sixteenth of its height and width.
         embedding_dim: numbers in an embedding.
-        stem: stride of the first convolution in pixels.
 
     Raises:
-        ConfigError: unknown name, or a size that does not fit; says which names or sizes there are.
+        ConfigError: unknown name, a shape that makes no sense, or a size that does not fit; says which names or
+            sizes there are.
     """
     found = preset if isinstance(preset, Preset) else _named(preset)
     if image_size is not None and patch is None and image_size != found.image_size:
         patch = (max(1, image_size[0] // PATCHES_PER_SIDE), max(1, image_size[1] // PATCHES_PER_SIDE))
-    found = replace(
-        found,
-        image_size=image_size or found.image_size,
-        patch=patch or found.patch,
-        embedding_dim=embedding_dim or found.embedding_dim,
-        stem=stem or found.stem,
-    )
+    changes = {"image_size": image_size, "patch": patch, "embedding_dim": embedding_dim}
+    given: dict[str, Any] = {field: value for field, value in changes.items() if value is not None}
+    found = replace(found, **given)
+    check_shape(found)
     check_sizes(found)
     return found
+
+
+def check_shape(preset: Preset) -> None:
+    """Raise ConfigError unless the numbers of a preset belong together."""
+    vit = preset.family == "vit"
+    stages = 1 if vit else 4
+    faults = [
+        f"{field} {list(values)}: expected {stages} numbers of 1 or more"
+        for field in ("depths", "widths", "decoder_depths")
+        if len(values := getattr(preset, field)) != stages or min(values) < 1
+    ]
+    if not vit and (preset.stem < 2 or preset.stem & (preset.stem - 1)):
+        faults.append(f"stem {preset.stem}: expected 2, 4, 8, ...")
+    if preset.embedding_dim < 1:
+        faults.append(f"embedding_dim {preset.embedding_dim}: expected 1 or more")
+    for what, width, heads in (
+        ("width", preset.widths[0] if preset.widths else 0, preset.heads),
+        ("decoder_width", preset.decoder_width, preset.decoder_heads),
+    ):
+        if vit and (heads < 1 or width < 1 or width % heads or width % 4):
+            faults.append(f"{what} {width} with {heads} heads: expected a multiple of 4 and of the heads")
+    if faults:
+        raise ConfigError(f"preset {preset.name!r}: {'; '.join(faults)}", hint="compare with the presets that exist")
 
 
 def check_sizes(preset: Preset) -> None:
