@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +17,8 @@ from prsnet.data.suitability import (
     require,
 )
 from prsnet.errors import DataError
-from prsnet.types import Dataset, ImageRecord
+from prsnet.metrics.ranking import rank_report
+from prsnet.types import UNKNOWN_CAMID, Dataset, Embeddings, ImageRecord
 
 
 def records(*people: tuple[int | None, int | None], prefix: str = "x") -> list[ImageRecord]:
@@ -90,7 +92,7 @@ QUERY = records((1, 1), (2, 1), prefix="q")
     [
         ([], [], ("fatal", "evaluation: no query and gallery images")),
         (QUERY, [], ("fatal", "evaluation: no gallery images")),
-        (QUERY, records((3, 1), (4, 2)), ("fatal", "evaluation: none of 2 queries has its identity among the 2 of")),
+        (QUERY, records((3, 1), (4, 2)), ("fatal", "evaluation: none of 2 queries has a match among the 2 people of")),
         (
             QUERY,
             records((1, 1), (2, 1)),
@@ -104,7 +106,7 @@ QUERY = records((1, 1), (2, 1), prefix="q")
         (
             QUERY,
             records((1, 2), (9, 1)),
-            ("warning", "evaluation: 1 of 2 queries are not counted, their identity is not"),
+            ("warning", "evaluation: 1 of 2 queries are not counted, no other image of their"),
         ),
         (
             QUERY,
@@ -116,7 +118,16 @@ QUERY = records((1, 1), (2, 1), prefix="q")
             records((1, 2), (2, 2)),
             ("fatal", "evaluation: 1 of 3 queries have no identity"),
         ),
-        (QUERY, records((1, 2), (2, 2), (3, None)), ("warning", "evaluation: 1 of 5 images have no camera")),
+        (
+            QUERY,
+            records((1, 2), (2, 2), (3, None), (0, None)),
+            ("fatal", "evaluation: the camera is unknown of 1 of 5 images of people"),
+        ),
+        (
+            records((1, None), prefix="q"),
+            records((1, None), (2, None)),
+            ("warning", "evaluation: no camera is known, so matches within a camera count"),
+        ),
     ],
 )
 def test_evaluation(query: list[ImageRecord], gallery: list[ImageRecord], expected: tuple[str, str]) -> None:
@@ -125,14 +136,15 @@ def test_evaluation(query: list[ImageRecord], gallery: list[ImageRecord], expect
     assert finding.message.startswith(expected[1])
 
 
-def test_evaluation_without_the_filter_needs_no_cameras_but_a_gallery_apart() -> None:
-    one_camera = records((1, 1), (2, 1))
-    assert check_evaluation(QUERY, one_camera, camera_filter=False) == ()
-    (finding,) = check_evaluation(GOOD, GOOD, camera_filter=False)
-    assert (finding.severity, finding.message[:65]) == (
-        "fatal",
-        "evaluation: 4 of 4 queries are in the gallery and find themselves",
-    )
+def test_evaluation_without_the_filter_needs_no_cameras() -> None:
+    assert check_evaluation(QUERY, records((1, 1), (2, 1)), camera_filter=False) == ()
+    assert check_evaluation(GOOD, GOOD, camera_filter=False) == ()
+
+
+def test_a_query_is_not_its_own_match() -> None:
+    lonely = records((1, None), (2, None), (2, None))
+    (finding,) = check_evaluation(lonely, lonely, camera_filter=False)
+    assert (finding.severity, finding.pids) == ("warning", (1,))
 
 
 @given(
@@ -170,3 +182,40 @@ def test_require_raises_all_fatal_findings_and_returns_the_warnings() -> None:
         require(findings)
     assert (caught.value.message, caught.value.hint) == ("a; c", "do this")
     assert require(findings[1:2]) == ["b (mind that)"]
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from([1, 2])), min_size=1, max_size=6),
+    st.lists(st.tuples(st.integers(-1, 3), st.sampled_from([1, 2])), min_size=1, max_size=6),
+    st.integers(0, 6),
+    st.booleans(),
+    st.booleans(),
+)
+def test_agrees_with_the_ranking_report_on_what_is_counted(
+    query: list[tuple[int, int]], gallery: list[tuple[int, int]], shared: int, known: bool, camera_filter: bool
+) -> None:
+    def part(people: list[tuple[int, int]], prefix: str) -> list[ImageRecord]:
+        return records(*((pid, camid if known else None) for pid, camid in people), prefix=prefix)
+
+    queries = part(query, "q")
+    both = [*part(gallery, "g"), *queries[:shared]]
+    findings = check_evaluation(queries, both, camera_filter=camera_filter)
+    fatal = any(finding.severity == "fatal" for finding in findings)
+    sides = [
+        Embeddings(
+            np.ones((len(side), 2), np.float32),
+            np.array([r.pid for r in side]),
+            np.array([UNKNOWN_CAMID if r.camid is None else r.camid for r in side]),
+            tuple(str(r.path) for r in side),
+        )
+        for side in (queries, both)
+    ]
+    try:
+        skipped = rank_report(sides[0], sides[1], exclude_same_camera=camera_filter).skipped
+    except DataError:
+        assert fatal
+        return
+    assert not fatal
+    # The counts stand at the head of each warning: "evaluation: N of M queries are not counted".
+    told_counts = [int(f.message.split()[1]) for f in findings if "not counted" in f.message]
+    assert sum(told_counts) == sum(skipped.values())

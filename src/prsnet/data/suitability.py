@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,15 +126,14 @@ def check_evaluation(
 ) -> Findings:
     """Return what speaks against evaluating ``query`` against ``gallery`` by the protocol of method.md, section 7.
 
-    Fatal: no query or no gallery image; queries without identity; no query with a match. Warnings: queries without a
-    match, which are not counted; cameras unknown though the filter wants them; queries that would find themselves;
-    images listed twice.
+    Fatal: no query or no gallery image; queries without identity; cameras known of some images only; no query with a
+    match. Warnings: queries without a match, which are not counted; no cameras at all, where the filter wants them;
+    images listed twice. A query that is in the gallery, too, is not its own match.
 
     Args:
         query: images to search with.
         gallery: images to search in, junk and distractors included.
-        camera_filter: whether a query's own identity in its own camera is left out. An unknown camera is no camera:
-            nothing is left out for it.
+        camera_filter: whether a query's own identity in its own camera is left out, where cameras are known.
     """
     if not query or not gallery:
         missing = " and ".join(name for name, part in (("query", query), ("gallery", gallery)) if not part)
@@ -144,37 +143,44 @@ def check_evaluation(
     if nameless:
         message = f"evaluation: {len(nameless)} of {len(query)} queries have no identity (pid > 0): {_list(nameless)}"
         findings.append(Suitability("fatal", message, "label them or leave them out"))
-    findings += _unmatched(query, gallery, camera_filter)
-    unknown = sum(record.camid is None for record in (*query, *gallery))
-    if camera_filter and unknown:
-        message = f"evaluation: {unknown} of {len(query) + len(gallery)} images have no camera"
-        findings.append(Suitability("warning", message, "matches of the same camera count there, and flatter"))
-    findings += _selves(query, gallery, camera_filter)
+    findings += _unknown_cameras([*_people(query), *_people(gallery)], camera_filter)
+    findings += _unmatched(_people(query), _people(gallery), camera_filter)
     return (*findings, *_repeated(query, "query"), *_repeated(gallery, "gallery"))
+
+
+def _people(records: Sequence[ImageRecord]) -> list[ImageRecord]:
+    return [record for record in records if record.pid is not None and record.pid > 0]
+
+
+def _unknown_cameras(records: Sequence[ImageRecord], camera_filter: bool) -> Iterable[Suitability]:
+    unknown = sum(record.camid is None for record in records)
+    if 0 < unknown < len(records):
+        message = f"evaluation: the camera is unknown of {unknown} of {len(records)} images of people"
+        yield Suitability("fatal", message, "give all cameras or none")
+    elif unknown and camera_filter:
+        message = "evaluation: no camera is known, so matches within a camera count"
+        yield Suitability("warning", message, "such figures flatter, compare them only among themselves")
 
 
 def _unmatched(
     query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], camera_filter: bool
 ) -> Iterable[Suitability]:
-    cameras: dict[int, Counter[int | None]] = defaultdict(Counter)
-    for record in gallery:
-        if record.pid is not None and record.pid > 0:
-            cameras[record.pid][record.camid] += 1
-    queries = [(record.pid, record.camid) for record in query if record.pid is not None and record.pid > 0]
-    absent = [pid for pid, _ in queries if pid not in cameras]
-    hidden = [
-        pid
-        for pid, camid in queries
-        if pid in cameras and camera_filter and camid is not None and set(cameras[pid]) == {camid}
-    ]
-    if queries and len(absent) + len(hidden) == len(queries):
+    images = by_identity(gallery)
+    absent: list[int] = []
+    hidden: list[int] = []
+    for record in query:
+        others = [other.camid for other in images.get(record.pid or 0, ()) if other.path != record.path]
+        kept = [camid for camid in others if not camera_filter or camid is None or camid != record.camid]
+        if not kept:
+            (hidden if others else absent).append(record.pid or 0)
+    if query and len(absent) + len(hidden) == len(query):
         yield _no_match(query, gallery, absent, hidden)
         return
     if absent:
-        message = f"evaluation: {len(absent)} of {len(queries)} queries are not counted, their identity is not in the"
-        yield _about("warning", absent, f"{message} gallery", "add gallery images of these people")
+        message = f"evaluation: {len(absent)} of {len(query)} queries are not counted, no other image of their identity"
+        yield _about("warning", absent, f"{message} is in the gallery", "add gallery images of these people")
     if hidden:
-        message = f"evaluation: {len(hidden)} of {len(queries)} queries are not counted, their identity is only in the"
+        message = f"evaluation: {len(hidden)} of {len(query)} queries are not counted, their identity is only in the"
         yield _about("warning", hidden, f"{message} query's own camera", "add images from other cameras")
 
 
@@ -183,8 +189,8 @@ def _no_match(
 ) -> Suitability:
     one_camera = {record.camid for record in (*query, *gallery)}
     if not hidden:
-        people = len({r.pid for r in gallery if r.pid is not None and r.pid > 0})
-        message = f"evaluation: none of {len(absent)} queries has its identity among the {people} of the gallery"
+        people = len(by_identity(gallery))
+        message = f"evaluation: none of {len(absent)} queries has a match among the {people} people of the gallery"
         return _about("fatal", absent, message, "query and gallery must show the same people")
     if len(one_camera) == 1:
         message = f"evaluation: all images come from one camera, {one_camera.pop()}, so no query has a match left"
@@ -194,15 +200,6 @@ def _no_match(
         f"{len(hidden)} have it in their own camera only"
     )
     return _about("fatal", absent + hidden, message, "add images of these people from other cameras")
-
-
-def _selves(query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], camera_filter: bool) -> Iterable[Suitability]:
-    """Yield a finding for queries that are in the gallery themselves and that no camera filter takes out."""
-    exposed = {record.path for record in query if not camera_filter or record.camid is None}
-    found = sorted(exposed & {record.path for record in gallery})
-    if found:
-        message = f"evaluation: {len(found)} of {len(query)} queries are in the gallery and find themselves"
-        yield Suitability("fatal", f"{message}: {_list(found)}", "use the camera filter, or take them out of one part")
 
 
 def check_split(dataset: Dataset) -> Findings:
