@@ -282,7 +282,9 @@ def test_folders_by_source_are_not_halved_but_people_with_cameras_are(tmp_path: 
     plant(tmp_path / "sources", ["coco/a.jpg", "voc/b.jpg", "mine/c.jpg"])
     pool = load_images_only(tmp_path / "sources")
     assert len(pool.train) == 3
-    assert "identity folders" in pool.facts["pool"]["note"]
+    assert "folder per identity" in pool.facts["pool"]["note"]
+    # Were they people after all, half of them would be the test: the guard names the set that load_dataset makes.
+    assert pool.facts["pool"]["test_images_of"] == [load_dataset(tmp_path / "sources").name]
     plant(tmp_path / "people", [f"p{p}/cam{c}/a.jpg" for p in range(4) for c in (1, 2)])
     assert len(load_images_only(tmp_path / "people").train) == 4
     assert len(load_images_only(tmp_path / "people", layout="images").train) == 8
@@ -296,8 +298,19 @@ def test_the_leak_guard_sees_benchmark_folders_in_a_plain_tree(tmp_path: Path) -
     assert guard["test_images"] == 6
     tests = ["pool/market/bounding_box_test", "pool/market/gt_bbox", "pool/market/query"]
     assert guard["test_images_of"] == tests
-    direct = load_images_only(tmp_path / "pool" / "market" / "bounding_box_test", layout="images").facts["pool"]
-    assert direct["test_images"] == 4
+
+
+@pytest.mark.parametrize(("part", "images", "tests"), [("bounding_box_test", 4, 4), ("bounding_box_train", 3, 0)])
+def test_a_part_of_a_benchmark_is_not_taken_for_a_dataset(part: str, images: int, tests: int, tmp_path: Path) -> None:
+    pool = load_images_only(plant(tmp_path, MARKET) / part)
+    assert len(pool.train) == images
+    assert pool.facts["pool"]["test_images"] == tests
+
+
+def test_a_dataset_without_test_folders_inside_a_pool_is_noticed(tmp_path: Path) -> None:
+    plant(tmp_path / "pool", [*(f"pku/{name}" for name in pku_names(2)), "own/a.jpg"])
+    guard = load_images_only(tmp_path / "pool", layout="images").facts["pool"]
+    assert (guard["test_images"], guard["test_images_of"]) == (12, ["pool/pku"])
 
 
 def test_pretraining_without_images(tmp_path: Path) -> None:

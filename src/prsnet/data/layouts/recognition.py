@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ PLAIN = "images"
 """The layout name of a tree of images without labels, for :func:`load_images_only`."""
 TEST_FOLDERS = frozenset({"query", "gallery", "bounding_box_test", "test", "gt_bbox", "gt_query"})
 """Folder names, in lower case, below which benchmarks keep images that pre-training must not see unnoticed."""
+_PART_FOLDERS = TEST_FOLDERS | {"train", "bounding_box_train"}
 _DEEPEST_WRAPPER = 3
 
 
@@ -106,16 +108,16 @@ def _wrapped(start: Path) -> list[Path]:
 
 def _dataset(layout: Layout, root: Path, parts: Parts, *, given: str) -> Dataset:
     counts = count_parts(parts)
-    facts: dict[str, Any] = {"layout": layout.name, "root": given, "counts": counts, **parts.facts}
     differs = {key: [counts[key], count] for key, count in layout.published.items() if counts[key] != count}
+    own = root.resolve()
+    name = layout.name if layout.published and not differs else own.stem if own.is_file() else own.name
+    facts: dict[str, Any] = {"layout": layout.name, "root": given, "counts": counts, **parts.facts}
     if layout.published:
         facts["published"] = dict(layout.published)
         if differs:
             facts["differs_from_published"] = differs
     if layout.citation:
         facts["citation"] = layout.citation
-    own = root.resolve()
-    name = layout.name if layout.published and not differs else own.stem if own.is_file() else own.name
     return Dataset(name or layout.name, parts.train, parts.query, parts.gallery, facts)
 
 
@@ -134,8 +136,8 @@ def load_images_only(path: str | Path, *, layout: str = "auto", seed: int = 0, i
 
     Returns:
         A dataset whose facts hold the leak guard of method.md, section 3, under ``pool``: ``parts``, ``test_images``
-        (how many images are from a query or gallery) and ``test_images_of`` (where they came from); a model
-        pre-trained on a pool with test images is transductive on that benchmark.
+        (how many images are, or for plain trees may be, from a query or gallery) and ``test_images_of`` (the dataset,
+        or the folders); a model pre-trained on a pool with test images is transductive on that benchmark.
 
     Raises:
         DataError: as :func:`load_dataset`; or there is no image.
@@ -153,10 +155,12 @@ def load_images_only(path: str | Path, *, layout: str = "auto", seed: int = 0, i
 
 
 def _is_dataset(path: Path) -> bool:
-    """Return whether ``path`` is surely a dataset whose test images have to be kept apart."""
+    """Return whether ``path`` is surely a dataset, not one part of it, whose test images have to be kept apart."""
     if not path.exists():
         raise DataError(f"{path}: no such folder or file", hint="check the path")
     found = _fitting(path, LAYOUTS)
+    if found is not None and found[0].generic and path.resolve().name.lower() in _PART_FOLDERS:
+        return False
     if found is None or found[0] is not IDENTITY_FOLDERS:
         return found is not None
     try:
@@ -170,18 +174,32 @@ def _plain_tree(root: Path, *, given: str) -> Dataset:
     images = list_images(root)
     if not images:
         raise DataError(f"{root}: no images; found {describe(root)}", hint="give a folder with images in or below it")
+    name = root.resolve().name
+    below = _possible_tests(root, images)
+    pool: dict[str, Any] = {"parts": ["all"]}
+    if not below and IDENTITY_FOLDERS.fits(root):
+        pool["note"] = "could be a folder per identity: every image is in, also those that a seed would test on"
+        below = {name: len(images)}
+    pool.update(test_images=sum(below.values()), test_images_of=sorted(below))
+    counts = {"images": len(images), "train_images": len(images)}
+    return _unlabelled(name, images, {"layout": PLAIN, "root": given, "counts": counts, "pool": pool})
+
+
+def _possible_tests(root: Path, images: Sequence[Path]) -> dict[str, int]:
+    """Return folder -> number of images that may be a benchmark's test: by the folder's name, or by its own layout."""
+    name = root.resolve().name
     below: dict[str, int] = {}
-    for image in images:
-        inside = (root.resolve().name, *image.relative_to(root).parts[:-1])
-        marked = [index for index, name in enumerate(inside) if name.lower() in TEST_FOLDERS]
+    for folder, count in sorted(Counter(image.parent for image in images).items()):
+        inside = (name, *folder.relative_to(root).parts)
+        marked = [index for index, part in enumerate(inside) if part.lower() in TEST_FOLDERS]
         if marked:
-            folder = "/".join(inside[: marked[0] + 1])
-            below[folder] = below.get(folder, 0) + 1
-    pool = {"parts": ["all"], "test_images": sum(below.values()), "test_images_of": sorted(below)}
-    facts: dict[str, Any] = {"layout": PLAIN, "root": given, "counts": {"train_images": len(images)}, "pool": pool}
-    if IDENTITY_FOLDERS.fits(root):
-        facts["pool"]["note"] = "identity folders without a split: every image is in, also those a seed would test on"
-    return _unlabelled(root.resolve().name, images, facts)
+            place = "/".join(inside[: marked[0] + 1])
+        elif any(not layout.generic and layout.fits(folder) for layout in LAYOUTS):
+            place = "/".join(inside)
+        else:
+            continue
+        below[place] = below.get(place, 0) + count
+    return below
 
 
 def _unlabelled(name: str, images: Sequence[Path], facts: dict[str, Any]) -> Dataset:
