@@ -62,8 +62,7 @@ def from_description(description: Mapping[str, Any]) -> Architecture:
     for key, (check, wanted) in _CHECKS.items():
         if not check(description[key]):
             raise CheckpointError(f"architecture: {key} {description[key]!r:.60}: expected {wanted}", hint=_HINT)
-    shape = {field.name: description[field.name] for field in fields(Preset)}
-    preset = Preset(**{key: tuple(value) if isinstance(value, list) else value for key, value in shape.items()})
+    preset = Preset(**{field.name: _tuples(description[field.name]) for field in fields(Preset)})
     try:
         check_shape(preset)
         check_sizes(preset)
@@ -113,6 +112,10 @@ def _is_scale(value: Any) -> bool:
 
 def _is_classes(value: Any) -> bool:
     return value is None or _is_whole(value, 1, 10_000_000)
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _refuse(what: str, keys: list[str]) -> None:

@@ -151,7 +151,7 @@ class ReidModel(nn.Module):
 
 def full_precision(device: torch.device) -> AbstractContextManager[object]:
     """Return a context in which autocast, where it is on, is off: one small product should not round to 8 bits."""
-    if torch.is_autocast_enabled(device.type):
+    if torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type):
         return torch.autocast(device.type, enabled=False)
     return contextlib.nullcontext()
 
