@@ -1,0 +1,163 @@
+"""``prsnet VERB ...``: finds the verb, turns errors into one line and a hint, and sets the exit code.
+
+Exit codes: 0 done, 1 a fault of ours, 2 the user's input, 130 interrupted. Nothing heavy is imported before the verb
+is known, so that help and mistakes are answered at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from prsnet.errors import ConfigError, PrsnetError
+from prsnet.version import __version__
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One command.
+
+    Attributes:
+        name: one word, or two for a family, e.g. ``"data synth"``.
+        summary: one line for the help.
+        config: ``module:Class`` of its settings.
+        function: ``module:function`` that takes them.
+        positionals: settings given by position.
+    """
+
+    name: str
+    summary: str
+    config: str
+    function: str
+    positionals: tuple[str, ...] = ()
+
+
+VERBS = (
+    Verb(
+        "data synth",
+        "generate pedestrians seen by several cameras",
+        "prsnet.cli.options:SynthConfig",
+        "prsnet.cli.data:synth",
+        ("out",),
+    ),
+    Verb(
+        "pretrain",
+        "pre-train a network on unlabelled crops by reconstructing masked patches",
+        "prsnet.config:PretrainConfig",
+        "prsnet.cli.training:pretrain",
+        ("data",),
+    ),
+    Verb(
+        "train",
+        "fine-tune a network for re-identification",
+        "prsnet.config:TrainConfig",
+        "prsnet.cli.training:train",
+        ("data",),
+    ),
+    Verb(
+        "evaluate",
+        "measure a model on a dataset: mAP, CMC, mINP",
+        "prsnet.cli.options:EvaluateConfig",
+        "prsnet.cli.evaluating:evaluate",
+        ("run", "data"),
+    ),
+)
+
+
+def entry() -> None:
+    """Run the command line of the process; what the installed ``prsnet`` command calls."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command; return its exit code."""
+    try:
+        return _run(list(argv))
+    except PrsnetError as error:
+        print(f"error: {_one_line(error.message)}", file=sys.stderr)
+        if error.hint:
+            print(f"hint: {_one_line(error.hint)}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader went away (`prsnet ... | head`): nothing is wrong, and nothing may be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
+
+
+def _run(argv: list[str]) -> int:
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0 if argv else 2
+    if argv[0] in ("-V", "--version"):
+        print(f"prsnet {__version__}")
+        return 0
+    verb, rest = find_verb(argv)
+    if verb is None:
+        print(overview(argv[0]))
+        return 0 if rest else 2
+    from prsnet.cli.arguments import parse
+
+    config = parse(load(verb.config), rest, prog=f"prsnet {verb.name}", positionals=verb.positionals)
+    load(verb.function)(config)
+    return 0
+
+
+def find_verb(argv: Sequence[str]) -> tuple[Verb | None, list[str]]:
+    """Return the verb that the arguments begin with and the arguments after it.
+
+    A family alone, e.g. ``["data"]`` or ``["data", "--help"]``, gives None and what follows it.
+
+    Raises:
+        ConfigError: no such verb.
+    """
+    for verb in VERBS:
+        words = verb.name.split()
+        if list(argv[: len(words)]) == words:
+            return verb, list(argv[len(words) :])
+    families = {verb.name.split()[0] for verb in VERBS if " " in verb.name}
+    if argv[0] in families and (len(argv) == 1 or argv[1] in ("-h", "--help")):
+        return None, list(argv[1:])
+    asked = " ".join(argv[:2]) if argv[0] in families else argv[0]
+    names = [verb.name for verb in VERBS]
+    near = difflib.get_close_matches(asked, names, n=1)
+    hint = f"did you mean `prsnet {near[0]}`?" if near else f"verbs: {', '.join(names)}"
+    raise ConfigError(f"unknown command {asked!r}", hint=hint)
+
+
+def overview(family: str = "") -> str:
+    """Return the help that lists the verbs, of one family or all."""
+    shown = [verb for verb in VERBS if verb.name.split()[0] == family or not family]
+    width = max(len(verb.name) for verb in shown)
+    lines = [f"  {verb.name:<{width}}  {verb.summary}" for verb in shown]
+    return "\n".join(
+        [
+            f"usage: prsnet {family + ' ' if family else ''}VERB ... [--help]",
+            "",
+            "Person re-identification: masked pre-training, centroid triplets, evaluation, search.",
+            "",
+            *lines,
+            "",
+            "`prsnet VERB --help` lists a verb's options.",
+            "Exit codes: 0 done, 1 a fault of ours, 2 your input, 130 interrupted.",
+        ]
+    )
+
+
+def load(place: str) -> Any:
+    """Return what ``module:name`` names."""
+    module, _, name = place.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
