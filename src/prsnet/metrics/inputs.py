@@ -73,11 +73,13 @@ def default_device(*sides: Embeddings) -> torch.device:
     return torch.device("cpu")
 
 
-def _chunk(vectors: npt.NDArray[np.floating[Any]] | Tensor, rows: npt.NDArray[np.int64]) -> Tensor:
+def _rows(vectors: npt.NDArray[np.floating[Any]] | Tensor, rows: slice | npt.NDArray[np.int64]) -> Tensor:
     if isinstance(vectors, Tensor):
-        return vectors.detach()[torch.from_numpy(rows).to(vectors.device)]
+        return vectors.detach()[rows if isinstance(rows, slice) else torch.from_numpy(rows).to(vectors.device)]
     part = vectors[rows]
-    return torch.from_numpy(part.astype(np.float64) if part.dtype == np.longdouble else part)
+    if part.dtype == np.longdouble or part.dtype.byteorder == ">" or not part.flags.writeable:
+        part = part.astype(np.float64 if part.dtype.itemsize > 4 else np.float32)
+    return torch.from_numpy(part)
 
 
 def unit_vectors(
@@ -103,24 +105,25 @@ def unit_vectors(
     Raises:
         DataError: if a vector has no direction: NaN, infinite or zero.
     """
-    chosen = np.arange(len(side)) if rows is None else np.asarray(rows, dtype=np.int64)
-    units = torch.empty(len(chosen), side.width, dtype=dtype, device=device)
+    count = len(side) if rows is None else len(rows)
+    units = torch.empty(count, side.width, dtype=dtype, device=device)
     slack = 8 * torch.finfo(dtype).eps
-    for start, stop in spans(len(chosen), max(1, CHUNK_NUMBERS // side.width)):
-        part = _chunk(side.vectors, chosen[start:stop]).to(device=device, dtype=dtype)
+    for start, stop in spans(count, max(1, CHUNK_NUMBERS // side.width)):
+        chosen = slice(start, stop) if rows is None else rows[start:stop]
+        part = _rows(side.vectors, chosen).to(device=device, dtype=dtype)
         lengths = torch.linalg.vector_norm(part, dim=1, keepdim=True, dtype=torch.float64)
-        _check_lengths(lengths[:, 0], side, name, chosen[start:stop])
+        _check_lengths(lengths[:, 0], side, name, chosen)
         scale = torch.where((lengths - 1).abs() <= slack, torch.ones_like(lengths), 1 / lengths)
         # Adding 0 turns -0 into +0: equal vectors then have equal bits.
-        torch.add((part * scale).to(dtype), 0.0, out=units[start:stop])
+        torch.mul(part, scale.to(dtype), out=units[start:stop]).add_(0.0)
     return units
 
 
-def _check_lengths(lengths: Tensor, side: Embeddings, name: str, rows: npt.NDArray[np.int64]) -> None:
+def _check_lengths(lengths: Tensor, side: Embeddings, name: str, rows: slice | npt.NDArray[np.int64]) -> None:
     bad = ~(torch.isfinite(lengths) & (lengths > 0))
     if bool(bad.any()):
         place = int(bad.nonzero()[0, 0])
-        row = int(rows[place])
+        row = place + rows.start if isinstance(rows, slice) else int(rows[place])
         fault = "is zero" if float(lengths[place]) == 0 else "has NaN or infinite numbers"
         where = f" ({side.paths[row]})" if side.paths else ""
         raise DataError(

@@ -52,14 +52,14 @@ class CosineRows:
 
 def fingerprints(vectors: Tensor) -> Tensor:
     """Return (N,) int64 hashes of the bits of ``vectors`` (N, D): equal rows, equal hashes, in whatever place."""
-    word = torch.int64 if vectors.element_size() == 8 else torch.int32
+    word = torch.int32 if vectors.element_size() * vectors.shape[1] % 8 else torch.int64
+    words = vectors.view(word)
     generator = torch.Generator().manual_seed(1)
-    weights = torch.randint(1 << 62, (vectors.shape[1],), generator=generator) * 2 + 1
-    weights = weights.to(vectors.device)
+    weights = (torch.randint(1 << 62, (words.shape[1],), generator=generator) * 2 + 1).to(vectors.device)
     hashes = torch.empty(len(vectors), dtype=torch.int64, device=vectors.device)
     for start, stop in spans(len(vectors), max(1, CHUNK_NUMBERS // vectors.shape[1])):
         # Integer sums wrap around and do not round: they are the same in any order.
-        hashes[start:stop] = (vectors[start:stop].view(word) * weights).sum(dim=1)
+        hashes[start:stop] = (words[start:stop] * weights).sum(dim=1)
     return hashes
 
 
