@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from prsnet.config import Check, check_fields
 
@@ -15,7 +16,9 @@ class SynthConfig:
     out: str = ""
     """Folder to write."""
     identities: int = 60
-    """People, half of them for training."""
+    """People altogether."""
+    test_fraction: float = 0.5
+    """Share of the people that is kept for query and gallery."""
     cameras: int = 4
     """Cameras, each with its own view, light, blur and background."""
     images_per_camera: int = 4
@@ -26,8 +29,10 @@ class SynthConfig:
     """Gallery images that evaluation leaves out."""
     image_size: tuple[int, int] = (256, 128)
     """Height and width in pixels."""
+    image_format: Literal["jpg", "png"] = "jpg"
+    """File format; png is lossless and larger."""
     seed: int = 0
-    """Seed of everything random."""
+    """Seed of everything random; the same seed gives the same files."""
 
     def __post_init__(self) -> None:
         check_fields(self, [("out", bool, "the folder to write")])
