@@ -201,3 +201,14 @@ def test_features_are_full_precision_under_autocast() -> None:
         logits = model.logits(found.raw)
     assert (found.raw.dtype, logits.dtype) == (torch.float32, torch.float32)
     assert not torch.equal(found.raw, found.raw.bfloat16().float())
+
+
+@pytest.mark.parametrize("family", ["convnext", "hybrid", "vit"])
+def test_a_process_with_nothing_but_padding_gets_zeros(family: str) -> None:
+    model = reid(family)
+    found = model(images(), masks(), valid=torch.zeros(6, dtype=torch.bool))
+    assert found.raw.eq(0).all()
+    assert found.masked is not None
+    (found.raw.sum() + found.masked.sum()).backward()
+    assert all(p.grad is None or p.grad.eq(0).all() for p in model.parameters())
+    assert all(value.isfinite().all() for value in model.state_dict().values())

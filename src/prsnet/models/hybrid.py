@@ -45,7 +45,8 @@ class HybridStage(nn.Module):
 class HybridConvNeXt(MapEncoder):
     """Images (B, 3, H, W) -> map (B, width, H / total_stride, W / total_stride); arguments as for ConvNeXt.
 
-    Stem and downsampling are convolution, BatchNorm, ReLU: in training it matters which images share a batch.
+    Stem and downsampling are convolution, BatchNorm, ReLU: in training it matters which images share a batch, and
+    processes that share a batch each normalise by their own part of it.
     """
 
     uses_batch_statistics = True

@@ -109,7 +109,7 @@ class ReidModel(nn.Module):
         Raw and masked images pass the encoder as one batch. An encoder with BatchNorm gets them one after the other:
         each is normalised by its own batch, and the masked one leaves the running statistics as they are.
         """
-        if valid is not None:
+        if valid is not None and not bool(valid.all()):
             found: ReidFeatures = self(images[valid], None if mask is None else mask[valid], generator)
             masked = None if found.masked is None else _spread(found.masked, valid)
             return ReidFeatures(_spread(found.raw, valid), masked)
