@@ -8,12 +8,12 @@ from prsnet.cli.options import EvaluateConfig
 from prsnet.files import write_json
 
 if TYPE_CHECKING:
-    from prsnet.evaluate import Evaluation
+    from prsnet.evaluation import Evaluation
 
 
 def evaluate(config: EvaluateConfig) -> None:
     """Run ``prsnet evaluate``: the table on standard output, the JSON where asked for."""
-    from prsnet.evaluate import evaluate as measure
+    from prsnet.evaluation import evaluate as measure
 
     result = measure(
         config.run,
