@@ -26,6 +26,7 @@ class Camera:
         gains: factors of red, green, blue (the colour cast).
         saturation: 1 leaves colours as they are, 0 is grey.
         exposure: factor of brightness, before ``contrast`` (factor about mid-grey) and ``gamma`` (1 is neutral).
+        drift: deviation of exposure and white balance from image to image, as a share.
         light: unit vector towards the light: right, up, towards the camera.
         ambient: share of light that has no direction, 0..1.
         shadow: darkness of the shadow on the ground, 0..1.
@@ -48,6 +49,7 @@ class Camera:
     exposure: float = 1.0
     contrast: float = 1.0
     gamma: float = 1.0
+    drift: float = 0.0
     light: tuple[float, float, float] = (0.0, 0.0, 1.0)
     ambient: float = 0.6
     shadow: float = 0.0
@@ -67,11 +69,13 @@ def draw_camera(rng: np.random.Generator, *, view: str | None = None, scene: str
         view: the side it mostly shows, one of ``VIEWS``; drawn when None.
         scene: what is around, one of ``SCENES``; drawn when None.
     """
+    if view is not None and view not in VIEWS:
+        raise ValueError(f"view {view!r}: expected one of {', '.join(VIEWS)}")
     side = VIEWS.index(view) if view is not None else int(rng.integers(len(VIEWS)))
     kind = scene if scene is not None else SCENES[int(rng.integers(len(SCENES)))]
     if kind not in SCENES:
         raise ValueError(f"scene {kind!r}: expected one of {', '.join(SCENES)}")
-    warmth, tint = rng.normal(0.0, 0.04), rng.normal(0.0, 0.015)
+    warmth, tint = rng.normal(0.0, 0.02), rng.normal(0.0, 0.006)
     azimuth, height = rng.uniform(-math.pi / 2, math.pi / 2), rng.uniform(0.3, 1.1)
     return Camera(
         yaw=side * math.pi / 2 + float(rng.normal(0.0, 0.3)),
@@ -81,10 +85,11 @@ def draw_camera(rng: np.random.Generator, *, view: str | None = None, scene: str
         scene=kind,
         scene_seed=int(rng.integers(2**31)),
         gains=(float(1.0 + warmth), float(1.0 + tint), float(1.0 - warmth)),
-        saturation=float(rng.uniform(0.7, 1.1)),
-        exposure=float(np.exp(rng.normal(0.0, 0.08))),
+        saturation=float(rng.uniform(0.8, 1.1)),
+        exposure=float(np.exp(rng.normal(0.0, 0.06))),
         contrast=float(rng.uniform(0.85, 1.12)),
         gamma=float(np.exp(rng.normal(0.0, 0.06))),
+        drift=0.05,
         light=(
             float(math.sin(azimuth) * math.cos(height)),
             float(math.sin(height)),

@@ -25,6 +25,7 @@ from prsnet.data.synthetic.cameras import SCENES, VIEWS, Camera, draw_camera
 from prsnet.data.synthetic.people import Identity, draw_identity
 from prsnet.data.synthetic.render import Pixels, render
 from prsnet.errors import DataError
+from prsnet.files import write_json
 from prsnet.rng import numpy_stream
 from prsnet.types import DISTRACTOR_PID, JUNK_PID, Dataset, ImageRecord
 
@@ -171,7 +172,10 @@ def write_dataset(
         started = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
         try:
             _write_tree(started, recipe, progress)
-            started.chmod(0o755)
+            # mkdtemp makes folders for the owner alone; the umask's permissions are what a user expects.
+            mask = os.umask(0)
+            os.umask(mask)
+            started.chmod(0o777 & ~mask)
             started.replace(target)
         finally:
             shutil.rmtree(started, ignore_errors=True)
@@ -264,12 +268,7 @@ def _write_tree(root: Path, recipe: Recipe, progress: Callable[[int, int], None]
         (root / PARTS[part] / name).write_bytes(data)
         if progress is not None:
             progress(done, len(names))
-    facts = {**_facts(recipe), "sha256": digest.hexdigest()}
-    with (root / FACTS_FILE).open("w", encoding="utf-8") as file:
-        json.dump(facts, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
+    write_json(root / FACTS_FILE, {**_facts(recipe), "sha256": digest.hexdigest()})
 
 
 def _facts(recipe: Recipe) -> dict[str, Any]:
@@ -304,7 +303,5 @@ def _finished(root: Path, recipe: Recipe) -> Dataset:
     except OSError:
         digest = hashlib.sha256()
     if digest.hexdigest() != facts.get("sha256"):
-        raise DataError(
-            f"{root}: its images are not the ones that were written", hint="delete it or name another folder"
-        )
+        raise DataError(f"{root}: its images are not the ones once written", hint="delete it or name another folder")
     return _records(root, recipe)

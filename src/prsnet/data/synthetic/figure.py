@@ -6,7 +6,7 @@ and the layers of one limb (skin, sleeve, shoe) stay together.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from prsnet.data.synthetic.people import Body, Identity, Lower
 from prsnet.data.synthetic.pose import THIGH, Point, Pose, View, mix, shift
@@ -90,6 +90,12 @@ def _girth(body: Body) -> tuple[float, float]:
     return 1.0 + 0.13 * body.build, 1.0 + 0.26 * body.build
 
 
+def _opened(depths: Sequence[float], pose: Pose) -> list[float]:
+    """Return the depths of a hem as far opened as the stride asks for."""
+    reach = max(abs(knee[2]) for knee in pose.knees) + 0.04
+    return [max(depth, share * reach) for depth, share in zip(depths, (0.8, 1.05), strict=True)]
+
+
 def _pelvis(identity: Identity, pose: Pose, view: View) -> Tube:
     wide, deep = _girth(identity.body)
     widths = _times((0.078, 0.09, 0.094), identity.body.hips * wide)
@@ -104,7 +110,7 @@ def _skirt(identity: Identity, pose: Pose, view: View) -> Tube:
     wide, deep = _girth(identity.body)
     flare = identity.lower.width
     widths = _times((0.076, 0.096, 0.1 * flare, 0.106 * flare), identity.body.hips * wide)
-    depths = _times((0.056, 0.074, 0.086, 0.094), deep)
+    depths = [*_times((0.056, 0.074), deep), *_opened(_times((0.086, 0.094), deep), pose)]
     waist, hem = shift(pose.hip, y=0.075), shift(pose.hip, y=0.05 - identity.lower.length)
     look = Look(cap=0.06, crease=1.0)
     return view.tube(waist, hem, widths, Tile.LOWER, depths=depths, depth=0.0, nearer=0.058, look=look)
@@ -121,6 +127,8 @@ def _torso(identity: Identity, pose: Pose, view: View) -> Tube:
     for _ in range(round(upper.hem / (TORSO_LENGTH / 8))):
         widths.append(min(widths[-1] * flare, 0.125 * body.hips * wide))
         depths.append(min(depths[-1] * 1.08, 0.105 * deep))
+    if upper.hem > 0.1:
+        depths[-2:] = _opened(depths[-2:], pose)
     collar, hem = shift(pose.neck, y=0.006), shift(pose.hip, y=-upper.hem)
     look = Look(cap=0.08, crease=0.5 if upper.kind == "coat" else 0.8, flat=0.35)
     return view.tube(collar, hem, widths, Tile.UPPER, depths=depths, depth=0.0, nearer=0.06, look=look)
@@ -137,7 +145,9 @@ def _arms(identity: Identity, pose: Pose, view: View) -> list[Tube]:
         tubes.append(view.tube(wrist, hand, (0.017, 0.021, 0.014), Tile.SKIN, depth=depth, nearer=0.001))
         if upper.sleeves < 0.99:
             above, below = _times((0.029, 0.026), thick), (0.026 * thick, 0.024 * thick, 0.017)
-            tubes.append(view.tube(shoulder, elbow, above, Tile.SKIN, depth=depth))
+            # Below a sleeve the skin starts lower, so that no shoulder looks out above it.
+            start = mix(shoulder, elbow, 0.22) if upper.sleeves > 0.0 else shoulder
+            tubes.append(view.tube(start, elbow, above, Tile.SKIN, depth=depth))
             tubes.append(view.tube(elbow, wrist, below, Tile.SKIN, depth=depth, nearer=0.0005))
         tubes += _sleeve(upper.sleeves, bulk, (shoulder, elbow, wrist), view, depth)
     return tubes
@@ -149,7 +159,7 @@ def _sleeve(covered: float, bulk: float, arm: tuple[Point, Point, Point], view: 
         return []
     if covered < 0.99:
         end = mix(shoulder, elbow, covered / 0.55)
-        look = Look(rows=(0.0, 0.45), cap=0.5, crease=0.8)
+        look = Look(rows=(0.0, 0.45), cap=0.7, crease=0.8)
         return [
             view.tube(shoulder, end, _times((0.032, 0.034), bulk), Tile.SLEEVE, depth=depth, nearer=0.002, look=look)
         ]
@@ -218,7 +228,7 @@ def _hat(identity: Identity, pose: Pose, view: View) -> list[Tube]:
                 high, low, (0.062, 0.064, 0.062), Tile.SLEEVE, depths=(0.064, 0.066, 0.06), nearer=0.092, look=look
             )
         ]
-    top, band = mix(chin, crown, 0.86), mix(chin, crown, 0.7)
+    top, band = mix(chin, crown, 0.86), mix(chin, crown, 0.6 if hat == "beanie" else 0.7)
     wide, deep = _times((0.042, 0.052, 0.053), size), _times((0.05, 0.06, 0.061), size)
     tubes = [view.tube(top, band, wide, Tile.HAT, depths=deep, nearer=0.13, look=Look(cap=0.35))]
     edge = Look(rows=(0.8, 1.0), cap=0.2)

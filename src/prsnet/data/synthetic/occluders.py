@@ -45,7 +45,13 @@ def _passer_by(picture: Floats, light: Light, view: View, rng: np.random.Generat
         x=picture.shape[1] * (0.5 + side * float(rng.uniform(0.4, 0.62))),
         y=view.y + picture.shape[0] * float(rng.uniform(0.03, 0.14)),
     )
-    draw_tubes(picture, person_tubes(other, draw_pose(other.body, rng), nearer), atlas(other), light, rng)
+    draw_tubes(
+        picture,
+        person_tubes(other, draw_pose(other.body, rng), nearer),
+        atlas(other, float(picture.shape[0])),
+        light,
+        rng,
+    )
 
 
 def _pole(height: int, width: int, side: float, rng: np.random.Generator) -> list[Tube]:

@@ -16,10 +16,10 @@ Colour: TypeAlias = tuple[int, int, int]
 """Red, green, blue, 0..255."""
 
 CLOTH_COLOURS: dict[str, Colour] = {
-    "black": (34, 34, 38),
-    "charcoal": (68, 70, 76),
-    "grey": (128, 130, 134),
-    "white": (222, 222, 218),
+    "black": (32, 33, 40),
+    "charcoal": (64, 67, 77),
+    "grey": (122, 128, 141),
+    "white": (226, 220, 206),
     "navy": (38, 48, 88),
     "blue": (58, 98, 164),
     "red": (164, 46, 48),
@@ -152,7 +152,7 @@ def _pick(rng: np.random.Generator, options: Sequence[str], weights: Sequence[fl
 def _cloth(rng: np.random.Generator, weights: Sequence[float]) -> Colour:
     """Return a palette colour with a slight tint: too slight to tell people apart under another camera's cast."""
     base = CLOTH_COLOURS[_pick(rng, tuple(CLOTH_COLOURS), weights)]
-    tint = rng.normal(0.0, 4.0, 3)
+    tint = rng.normal(0.0, 3.0, 3)
     red, green, blue = (int(np.clip(round(c + t), 0, 255)) for c, t in zip(base, tint, strict=True))
     return red, green, blue
 
@@ -219,7 +219,7 @@ def _draw_upper(rng: np.random.Generator) -> Upper:
         "coat": (0.12, 0.24),
         "dress": (0.16, 0.3),
     }
-    weights = (0.36, 0.12, 0.05, 0.09, 0.06, 0.08, 0.06, 0.04, 0.04, 0.05, 0.05)
+    weights = (0.44, 0.11, 0.04, 0.07, 0.04, 0.08, 0.06, 0.04, 0.03, 0.05, 0.04)
     full = kind in ("jacket", "zipped", "coat") or rng.random() < 0.35
     return Upper(
         kind=kind,
@@ -232,8 +232,8 @@ def _draw_upper(rng: np.random.Generator) -> Upper:
         contrast_sleeves=bool(rng.random() < 0.15),
         hem=float(rng.uniform(*hems[kind])),
         hood=bool(kind in ("shirt", "zipped") and full and rng.random() < 0.5),
-        front=_draw_logo(rng, colour, chance=0.5 if kind in ("shirt", "dress") else 0.3),
-        back=_draw_logo(rng, colour, chance=0.4),
+        front=_draw_logo(rng, colour, chance=0.45 if kind in ("shirt", "dress") else 0.3),
+        back=_draw_logo(rng, colour, chance=0.35),
     )
 
 
@@ -246,13 +246,13 @@ def _draw_lower(rng: np.random.Generator, upper: Upper) -> Lower:
         kind=kind,
         colour=colour,
         second=_other_cloth(rng, colour),
-        pattern=_pick(rng, ("plain", "seam", "checks", "cuffs", "fade", "dots"), (0.58, 0.13, 0.08, 0.07, 0.1, 0.04)),
+        pattern=_pick(rng, ("plain", "seam", "checks", "cuffs", "fade", "dots"), (0.68, 0.11, 0.03, 0.05, 0.11, 0.02)),
         length=float(rng.uniform(0.12, 0.21) if kind == "shorts" else rng.uniform(0.15, 0.36)),
         width=float(rng.choice((0.86, 1.0, 1.22), p=(0.35, 0.45, 0.2))),
         socks=_cloth(rng, SECOND_WEIGHTS) if rng.random() < 0.3 else None,
         shoes=_cloth(rng, (0.34, 0.1, 0.1, 0.24, 0.06, 0.03, 0.04, 0.01, 0.03, 0.05)),
         soles=(214, 212, 206) if rng.random() < 0.5 else (40, 38, 38),
-        boots=bool(rng.random() < 0.14),
+        boots=bool(rng.random() < 0.09),
     )
 
 

@@ -135,7 +135,7 @@ def _leg(body: Body, phase: float, vigour: float, side: int) -> tuple[Point, Poi
     knee = _swing(hip, THIGH * body.legs, forward + 0.3 * bend, side * 0.02)
     ankle = _swing(knee, SHIN * body.legs, forward - 0.7 * bend, side * 0.01)
     pitch = 0.6 * (forward - 0.7 * bend) if forward < 0.0 else 0.25 * vigour * forward
-    toe = shift(ankle, side * 0.014, -0.024 + 0.095 * math.sin(pitch), 0.095 * math.cos(pitch))
+    toe = shift(ankle, side * 0.014, -0.024 + 0.088 * math.sin(pitch), 0.088 * math.cos(pitch))
     return hip, knee, ankle, toe
 
 

@@ -34,13 +34,16 @@ def render(identity: Identity, camera: Camera, rng: np.random.Generator, size: t
         size: rows and columns of the crop.
     """
     # Everything is drawn at the camera's own resolution; a coarse camera is also the cheaper one.
-    native = max(12, round(size[0] * camera.resolution)), max(6, round(size[1] * camera.resolution))
+    # Boxes are narrower than the crop's shape, and stretched to it.
+    narrow = math.exp(-camera.jitter * (0.14 + 0.08 * float(rng.normal())))
+    native = max(12, round(size[0] * camera.resolution)), max(6, round(size[1] * camera.resolution * narrow))
     picture = cut_background(camera, native, rng).astype(np.float32)
     view = draw_view(identity, camera, rng, native)
     if camera.shadow > 0.0:
         _cast_shadow(picture, camera, view)
     light = Light(camera.light, camera.ambient)
-    draw_tubes(picture, person_tubes(identity, draw_pose(identity.body, rng), view), atlas(identity), light, rng)
+    tubes = person_tubes(identity, draw_pose(identity.body, rng), view)
+    draw_tubes(picture, tubes, atlas(identity, float(native[0])), light, rng)
     if rng.random() < camera.occlusion:
         draw_occluder(picture, light, view, rng)
     image = _record(picture, camera, rng)
@@ -81,11 +84,13 @@ def _cast_shadow(picture: Floats, camera: Camera, view: View) -> None:
 
 def _record(picture: Floats, camera: Camera, rng: np.random.Generator) -> Image.Image:
     """Return the picture as the camera's lens, sensor and encoder leave it; a neutral camera changes nothing."""
-    brightness = math.exp(0.07 * float(rng.normal())) if camera.noise > 0.0 else 1.0
     if camera.blur > 0.0:
         lens = ImageFilter.BoxBlur(camera.blur * picture.shape[0] / 256)
         picture = np.asarray(Image.fromarray(picture.astype(np.uint8)).filter(lens), np.float32)
-    mixing, offset = colour_response(camera, brightness)
+    mixing, offset = colour_response(camera)
+    if camera.drift > 0.0:
+        # Automatic exposure and white balance do not settle on the same values twice.
+        mixing *= np.exp(camera.drift * (rng.normal() + 0.2 * rng.normal(size=3))).astype(np.float32)
     signal = picture @ mixing
     signal += offset
     if camera.noise > 0.0:
@@ -100,11 +105,11 @@ def _record(picture: Floats, camera: Camera, rng: np.random.Generator) -> Image.
     return Image.open(buffer)
 
 
-def colour_response(camera: Camera, brightness: float = 1.0) -> tuple[Floats, Floats]:
+def colour_response(camera: Camera) -> tuple[Floats, Floats]:
     """Return (3, 3) and (3,): a colour c of the scene is recorded as ``c @ matrix + offset``, before gamma."""
     grey = np.outer([0.299, 0.587, 0.114], np.ones(3))
     saturation = grey + camera.saturation * (np.eye(3) - grey)
-    gains = np.asarray(camera.gains) * camera.exposure * brightness * camera.contrast
+    gains = np.asarray(camera.gains) * camera.exposure * camera.contrast
     offset = np.full(3, 128.0 * (1.0 - camera.contrast))
     return (saturation * gains).astype(np.float32), offset.astype(np.float32)
 

@@ -47,9 +47,25 @@ class Tile(IntEnum):
     SOCK = 12
 
 
-@lru_cache(maxsize=64)
-def atlas(identity: Identity) -> Floats:
-    """Return the person's surfaces, (len(Tile), ROWS, COLUMNS, 3), 0..255; cached, not to be written to."""
+@lru_cache(maxsize=24)
+def atlas(identity: Identity, scale: float = 256.0) -> Floats:
+    """Return the person's surfaces, (len(Tile), ROWS, COLUMNS, 3), 0..255; cached, not to be written to.
+
+    Args:
+        identity: whose surfaces.
+        scale: pixels per stature that they will be shown at: texels smaller than a pixel are averaged beforehand, or
+            fine patterns would turn into coarse ones.
+    """
+    tiles = _tiles(identity)
+    block = 1 if scale >= 160.0 else 2 if scale >= 80.0 else 4
+    if block > 1:
+        blocks = tiles.reshape(len(Tile), ROWS // block, block, COLUMNS // block, block, 3).mean(axis=(2, 4))
+        tiles = blocks.repeat(block, axis=1).repeat(block, axis=2)
+    tiles.flags.writeable = False
+    return tiles
+
+
+def _tiles(identity: Identity) -> Floats:
     tiles = np.empty((len(Tile), ROWS, COLUMNS, 3), np.float32)
     head, upper, lower, bag = identity.head, identity.upper, identity.lower, identity.bag
     tiles[Tile.SKIN] = head.skin
@@ -65,7 +81,6 @@ def atlas(identity: Identity) -> Floats:
     tiles[Tile.STRAP] = _scaled(bag.colour, 0.8)
     tiles[Tile.HAT] = _hat(head)
     tiles[Tile.SOCK] = lower.socks if lower.socks is not None else head.skin
-    tiles.flags.writeable = False
     return tiles
 
 
@@ -105,7 +120,7 @@ def _paint(tile: Floats, where: Paint, colour: Colour) -> None:
     tile[np.broadcast_to(where, (ROWS, COLUMNS))] = colour
 
 
-def pattern_mask(name: str, y: Floats, x: Floats, period: float) -> Mask:
+def pattern_mask(name: str, y: Paint, x: Paint, period: float) -> Mask:
     """Return where a pattern shows its second colour; ``y`` (R, 1) and ``x`` (1, C) and ``period`` are in statures."""
     row, column = np.floor(y / period), np.floor(x / period)
     masks: dict[str, Paint] = {
@@ -209,15 +224,14 @@ def _hat(head: Head) -> Floats:
     return tile
 
 
-def _hairline(head: Head, angle: Floats) -> Paint:
-    """Return how far down (0 crown, 1 chin) the hair reaches at each angle."""
+def _hair_area(head: Head, down: Floats, angle: Floats) -> Paint:
+    """Return where hair lies on the skull; ``down`` is 0 at the crown, 1 at the chin. The bald keep a wreath."""
     away = np.abs(angle) / math.pi
-    if head.style == "bald":
-        return np.where((away > 0.45) & (away < 0.9), 0.6, -1.0)
-    low = 0.72 if head.style in ("cropped", "short", "bun", "ponytail") else 1.1
-    side = 0.5 if head.style in ("cropped", "bun", "ponytail") else 0.62
+    low = 1.1 if head.style in ("bob", "long", "curly") else 0.72
+    side = 0.5 if head.style in ("cropped", "bun", "ponytail", "bald") else 0.62
     fringe = 0.36 if head.style in ("bob", "curly") else 0.26
-    return np.interp(away, (0.0, 0.28, 0.36, 0.55, 0.75, 1.0), (fringe, fringe + 0.03, side, side, low, low + 0.1))
+    hairline = np.interp(away, (0.0, 0.28, 0.36, 0.55, 0.75, 1.0), (fringe, fringe + 0.03, side, side, low, low + 0.1))
+    return (down < hairline) & ((head.style != "bald") | ((down > 0.4) & (away > 0.4)))
 
 
 def _face(head: Head) -> Floats:
@@ -240,13 +254,12 @@ def _face(head: Head) -> Floats:
         _paint(tile, frame | ((np.abs(down - 0.52) < 0.02) & (away < 1.5)), (30, 28, 30))
     tile[np.broadcast_to(down > 0.95, (ROWS, COLUMNS))] *= 0.8
     _paint(tile, (np.abs(down - 0.58) < 0.1) & (np.abs(away - 1.62) < 0.14), dark)
-    hairline = _hairline(head, angle)
-    covered = np.broadcast_to(down < hairline, (ROWS, COLUMNS))
+    covered = np.broadcast_to(_hair_area(head, down, angle), (ROWS, COLUMNS))
     tile[covered] = _strands(head.hair)[covered]
     return tile
 
 
-def logo_mask(logo: Logo, y: Floats, x: Floats) -> Mask:
+def logo_mask(logo: Logo, y: Paint, x: Paint) -> Mask:
     """Return where a print shows; ``y`` (R, 1) and ``x`` (1, C) are in statures from its middle."""
     v, u = y / logo.radius, x / logo.radius
     round_ = v * v + u * u
@@ -266,7 +279,7 @@ def logo_mask(logo: Logo, y: Floats, x: Floats) -> Mask:
     return np.broadcast_to(shapes[logo.shape], (y.shape[0], x.shape[1]))
 
 
-def _bits(code: int, v: Floats, u: Floats, *, rows: int, columns: int) -> Mask:
+def _bits(code: int, v: Paint, u: Paint, *, rows: int, columns: int) -> Mask:
     """Return a small block glyph: cell (r, c) is filled where a fixed mixing of ``code`` says so; never empty."""
     inside = (np.abs(v) < 1.0) & (np.abs(u) < 1.0)
     row = np.clip(np.floor((v + 1.0) / 2 * rows), 0, rows - 1).astype(np.int64)

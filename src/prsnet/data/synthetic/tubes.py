@@ -198,7 +198,8 @@ def _cover(table: _Table, height: int, width: int) -> _Samples:
     along = x * axis_x + y * axis_y
     across = x * axis_y - y * axis_x
     inside: Floats = np.clip(along, 0.0, length)
-    past: Floats = (along - inside) / np.repeat(table.cap, counts)
+    cap: Floats = np.repeat(table.cap, counts)
+    past = np.divide(along - inside, cap)
     owner = np.repeat(np.arange(len(counts)), counts)
     half = _half_width(table, inside / length, owner)
     cover = half + np.float32(0.5) - np.sqrt(across * across + past * past)
