@@ -46,6 +46,13 @@ VERBS = (
         ("out",),
     ),
     Verb(
+        "data check",
+        "examine a dataset before training: counts, faults, leaks, a verdict per use",
+        "prsnet.cli.data_options:CheckConfig",
+        "prsnet.cli.data_verbs:check",
+        ("data",),
+    ),
+    Verb(
         "pretrain",
         "pre-train a network on unlabelled crops by reconstructing masked patches",
         "prsnet.config:PretrainConfig",

@@ -1,0 +1,42 @@
+"""Settings of the ``data`` verbs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prsnet.config import check_fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckConfig:
+    """Examine a dataset before training: counts, faults, leaks, and a verdict for each use."""
+
+    data: str = ""
+    """Folder or CSV file with the images; known layouts are recognised."""
+    use: Literal["all", "pre-training", "training", "evaluation"] = "all"
+    """The use whose verdict sets the exit code (0 usable, 2 not); all: every use that the data offers."""
+    layout: str = "auto"
+    """Layout of the data, when it shall not be recognised by its content; images: any tree of unlabelled images."""
+    split_seed: int = 0
+    """Seed of the split into halves, for layouts without a split of their own."""
+    least_size: tuple[int, int] = (32, 16)
+    """Height and width in pixels below which an image is called too small."""
+    near: bool = True
+    """Also look for nearly equal images: other size, compression or light."""
+    out: str | None = None
+    """JSON file for the report, with every image and identity concerned."""
+    html: str | None = None
+    """HTML file for the report, self-contained, with the images concerned and histograms."""
+    workers: int = 0
+    """Threads that read images; 0: one per processor."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            [
+                ("data", bool, "a dataset folder or CSV file"),
+                ("least_size", lambda v: min(v) > 0, "two positive numbers"),
+                ("workers", lambda v: v >= 0, "0 or more"),
+            ],
+        )

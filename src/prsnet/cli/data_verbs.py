@@ -1,0 +1,59 @@
+"""The verbs ``data check``, ``data pool`` and their kin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from prsnet.cli.data_options import CheckConfig
+from prsnet.cli.progress import progress_bar
+from prsnet.errors import DataError
+from prsnet.files import write_json, write_text
+
+if TYPE_CHECKING:
+    from prsnet.types import Dataset
+
+
+def check(config: CheckConfig) -> None:
+    """Run ``prsnet data check``: the report on standard output, as JSON and HTML where asked for.
+
+    Raises:
+        DataError: the verdict is "not usable", which makes the exit code 2.
+    """
+    from prsnet.data.check import check_dataset
+    from prsnet.data.check_findings import files_of
+    from prsnet.data.check_page import check_page
+    from prsnet.data.check_text import check_text
+    from prsnet.data.scan import scan_images
+
+    dataset = _dataset_or_images(config)
+    with progress_bar("reading") as progress:
+        scan = scan_images(files_of(dataset), workers=config.workers, progress=progress)
+    result = check_dataset(dataset, scan, least_size=config.least_size, near=config.near)
+    print(check_text(result))
+    if config.out is not None:
+        write_json(config.out, result.to_dict())
+        print(f"report: {config.out}")
+    if config.html is not None:
+        write_text(config.html, check_page(result))
+        print(f"page: {config.html}")
+    if not result.passes(None if config.use == "all" else config.use):
+        failed = [use for use, word in result.verdicts.items() if word == "not usable"]
+        what = ", ".join(failed) if config.use == "all" else config.use
+        raise DataError(f"{config.data}: not usable for {what}", hint="the findings above say why and what to do")
+
+
+def _dataset_or_images(config: CheckConfig) -> Dataset:
+    """Return the labelled dataset, or, where no layout fits, the tree of images."""
+    from prsnet.data.layouts import load_dataset, load_images_only, recognise
+
+    if config.layout == "images":
+        return load_images_only(config.data, layout="images")
+    if config.layout == "auto" and Path(config.data).is_dir():
+        try:
+            recognise(config.data)
+        except DataError as error:
+            if "no layout fits" not in error.message:
+                raise
+            return load_images_only(config.data, layout="images")
+    return load_dataset(config.data, layout=config.layout, seed=config.split_seed)
