@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prsnet.errors import DataError, InputError
-from prsnet.metrics.placing import SKIP_REASONS, CameraFilter
+from prsnet.metrics.sides import SKIP_REASONS, CameraFilter
 from prsnet.metrics.ranking import rank_report
 from prsnet.types import Embeddings, RankReport
 

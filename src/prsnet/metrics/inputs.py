@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,9 @@ from torch import Tensor
 
 from prsnet.errors import DataError
 from prsnet.types import JUNK_PID, UNKNOWN_CAMID, Embeddings
+
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told (done, in all) as long work goes on."""
 
 CHUNK_NUMBERS = 1 << 22
 """Numbers converted at a time, so that conversion needs little memory beyond its result."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from prsnet.metrics.inputs import spans
-
-Progress: TypeAlias = Callable[[int, int], None]
+from prsnet.metrics.inputs import Progress, spans
 
 TILE = 4096
 """Rows and columns of the similarities computed at a time: 64 MB."""

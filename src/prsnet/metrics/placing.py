@@ -1,10 +1,8 @@
-"""Who is compared with whom, and at which ranks each query finds its relevant images."""
+"""At which ranks each query finds its relevant images."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, TypeAlias
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -12,134 +10,15 @@ import torch
 from torch import Tensor
 
 from prsnet.metrics.counting import count_at_least
-from prsnet.metrics.inputs import spans
+from prsnet.metrics.inputs import Progress, spans
+from prsnet.metrics.sides import Ints, Pairs, Sides, identity_pairs
 from prsnet.metrics.similarity import SimilarityRows
-from prsnet.types import DISTRACTOR_PID, JUNK_PID, UNKNOWN_CAMID, Embeddings, QueryRanks
-
-Ints: TypeAlias = npt.NDArray[np.int64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
-CameraFilter: TypeAlias = Literal["other", "all", "same"]
-Progress: TypeAlias = Callable[[int, int], None]
-
-SKIP_REASONS: Mapping[str, str] = {
-    "junk_query": "the query is junk (pid -1)",
-    "distractor_query": "the query is a distractor (pid 0)",
-    "identity_absent": "its identity is not in the gallery",
-    "same_camera_only": "its identity is in the gallery in the query's own camera only",
-    "other_cameras_only": "its identity is in the gallery in other cameras only",
-    "only_itself": "the only gallery image of its identity is the query itself",
-}
-"""Why a query is not counted, in words; the keys are those of ``RankReport.skipped``."""
+from prsnet.types import QueryRanks
 
 BLOCK_BYTES = 64 << 20
 """Memory for the similarities of one block of queries, unless the caller sets the block's size."""
 MAX_BLOCK = 512
 """Queries per block at most: larger blocks do not make the product faster."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sides:
-    """What is known of the queries and of the gallery, and the rule of who may be compared.
-
-    Attributes:
-        query_pids, query_camids: (Q,).
-        gallery_pids, gallery_camids: (G,), junk left out.
-        own_column: (Q,) the gallery column that is the query itself, -1 for none.
-        other_camera: whether images of the query's identity and camera are left out.
-        order: (G,) the columns sorted by pid, as :func:`sort_by_pid` makes it.
-    """
-
-    query_pids: Ints
-    query_camids: Ints
-    gallery_pids: Ints
-    gallery_camids: Ints
-    own_column: Ints
-    other_camera: bool
-    order: Ints
-
-    def of_gallery(self, columns: Ints) -> Sides:
-        """Return the same for the gallery images ``columns`` (M,) alone; their new columns are 0..M-1."""
-        place = np.full(len(self.gallery_pids) + 1, -1, dtype=np.int64)
-        place[columns] = np.arange(len(columns))
-        pids = self.gallery_pids[columns]
-        return replace(
-            self,
-            gallery_pids=pids,
-            gallery_camids=self.gallery_camids[columns],
-            own_column=place[self.own_column],
-            order=sort_by_pid(pids),
-        )
-
-
-def sort_by_pid(pids: Ints) -> Ints:
-    """Return the columns in the order of their identities."""
-    return np.argsort(pids, kind="stable").astype(np.int64, copy=False)
-
-
-def gather_sides(query: Embeddings, gallery: Embeddings, kept: Ints, *, other_camera: bool) -> Sides:
-    """Return the sides for the gallery rows ``kept``; a gallery image with the query's path is the query itself."""
-    columns = {gallery.paths[row]: column for column, row in enumerate(kept)} if gallery.paths else {}
-    own = [columns.get(path, -1) for path in query.paths] if query.paths else [-1] * len(query)
-    pids = gallery.pids[kept]
-    return Sides(
-        query_pids=query.pids,
-        query_camids=query.camids,
-        gallery_pids=pids,
-        gallery_camids=gallery.camids[kept],
-        own_column=np.asarray(own, dtype=np.int64),
-        other_camera=other_camera,
-        order=sort_by_pid(pids),
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Pairs:
-    """The pairs of one identity among some queries and the gallery.
-
-    Attributes:
-        row: (P,) position among the queries asked for, ascending.
-        column: (P,) gallery column.
-        relevant: (P,) bool; the others are left out of the ranking.
-        camera_out: (P,) bool; left out because of the camera, not because it is the query itself.
-    """
-
-    row: Ints
-    column: Ints
-    relevant: Bools
-    camera_out: Bools
-
-
-def identity_pairs(sides: Sides, queries: Ints) -> Pairs:
-    """Return the gallery images that share the identity of each of ``queries`` (B,)."""
-    sorted_pids = sides.gallery_pids[sides.order]
-    pids = sides.query_pids[queries]
-    first = np.searchsorted(sorted_pids, pids, side="left")
-    counts = np.searchsorted(sorted_pids, pids, side="right") - first
-    counts[pids <= DISTRACTOR_PID] = 0
-    row = np.repeat(np.arange(len(queries)), counts)
-    within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-    column = sides.order[first[row] + within]
-    itself = column == sides.own_column[queries[row]]
-    camids = sides.query_camids[queries[row]]
-    same_camera = (camids == sides.gallery_camids[column]) & (camids != UNKNOWN_CAMID)
-    camera_out = same_camera & ~itself if sides.other_camera else np.zeros(len(row), dtype=bool)
-    return Pairs(row, column, ~itself & ~camera_out, camera_out)
-
-
-def why_skipped(sides: Sides) -> npt.NDArray[np.str_]:
-    """Return (Q,) the key of SKIP_REASONS for each query, empty for those that count."""
-    reasons = np.full(len(sides.query_pids), "", dtype="<U32")
-    for start, stop in spans(len(reasons), MAX_BLOCK):
-        pairs = identity_pairs(sides, np.arange(start, stop))
-        size = stop - start
-        present = np.bincount(pairs.row, minlength=size) > 0
-        by_camera = np.bincount(pairs.row[pairs.camera_out], minlength=size) > 0
-        counted = np.bincount(pairs.row[pairs.relevant], minlength=size) > 0
-        missing = np.where(by_camera, "same_camera_only", np.where(present, "only_itself", "identity_absent"))
-        reasons[start:stop] = np.where(counted, "", missing)
-    reasons[sides.query_pids == DISTRACTOR_PID] = "distractor_query"
-    reasons[sides.query_pids == JUNK_PID] = "junk_query"
-    return reasons
 
 
 def place_queries(

@@ -3,46 +3,35 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import Tensor
 
 from prsnet.errors import DataError, InputError
-from prsnet.metrics.inputs import check_pair, compute_dtype, default_device, unit_vectors
-from prsnet.metrics.placing import (
+from prsnet.metrics.inputs import Progress, check_pair, compute_dtype, default_device, unit_vectors
+from prsnet.metrics.placing import join_ranks, place_queries
+from prsnet.metrics.sides import (
     SKIP_REASONS,
     Bools,
     CameraFilter,
     Ints,
-    Progress,
     Sides,
+    cameras_known,
     gather_sides,
-    join_ranks,
-    place_queries,
+    not_junk,
+    nothing_counts,
+    own_cameras,
+    protocol_name,
+    skip_reasons,
     why_skipped,
 )
-from prsnet.metrics.similarity import CosineRows, SimilarityRows
-from prsnet.types import DISTRACTOR_PID, JUNK_PID, UNKNOWN_CAMID, Embeddings, QueryRanks, RankReport, RankSummary
+from prsnet.metrics.similarity import CosineRows, Reranker, SimilarityRows
+from prsnet.types import DISTRACTOR_PID, Embeddings, QueryRanks, RankReport, RankSummary
 
 Place: TypeAlias = Callable[[SimilarityRows, Sides, Ints], QueryRanks]
-
-
-class Reranker(Protocol):
-    """Replaces the cosine similarities by others, e.g. :class:`prsnet.metrics.rerank.KReciprocal`."""
-
-    @property
-    def name(self) -> str:
-        """What the report's protocol calls it, with its settings."""
-        ...
-
-    def similarities(self, query: Tensor, gallery: Tensor, progress: Progress | None = None) -> SimilarityRows:
-        """Return the new similarities of (Q, D) to (G, D) unit vectors."""
-        ...
 
 
 def rank_report(
@@ -90,9 +79,7 @@ def rank_report(
     """
     _check_options(ranks, block_size, cameras)
     check_pair(query, gallery)
-    kept = np.flatnonzero(gallery.pids != JUNK_PID)
-    if not len(kept):
-        raise DataError(f"all {len(gallery)} gallery images are junk (pid -1)", hint="give the gallery's identities")
+    kept = not_junk(gallery)
     rule = cameras or ("other" if exclude_same_camera else "all")
     known = cameras_known(query, gallery)
     if not known and (rule == "same" or camera_pairs):
@@ -101,7 +88,7 @@ def rank_report(
     reasons = skip_reasons(sides, rule)
     counted = np.flatnonzero(reasons == "")
     if not len(counted):
-        raise _nothing_counts(reasons, rule)
+        raise nothing_counts(reasons)
     where = torch.device(device) if device is not None else default_device(query, gallery)
     source = _similarities(query, gallery, kept, where, rerank, progress)
     place = partial(place_queries, block_size=block_size, progress=progress)
@@ -116,50 +103,11 @@ def rank_report(
         minp=float(per_query.inp.mean()),
         per_query=per_query,
         skipped={reason: tally[reason] for reason in SKIP_REASONS},
-        protocol=protocol_name(rule, known, rerank.name if rerank else ""),
+        protocol="image-level, " + protocol_name(rule, known) + (f", {rerank.name}" if rerank else ""),
         gallery=len(kept),
         by_query_camera=by_query_camera(per_query) if known else {},
         by_camera_pair=_camera_pairs(source, sides, counted, place) if camera_pairs else {},
     )
-
-
-def protocol_name(cameras: CameraFilter, known: bool, rerank: str = "") -> str:
-    """Return the protocol in words: what is left out of the gallery, and what replaced the cosine."""
-    rules = {
-        "other": "images of the query's identity and camera left out",
-        "all": "cameras ignored, the query itself left out",
-        "same": "only images of the query's own camera, the query itself left out",
-    }
-    rule = rules[cameras] if known else "no cameras known, the query itself left out"
-    return f"image-level, junk left out, {rule}" + (f", {rerank}" if rerank else "")
-
-
-def cameras_known(query: Embeddings, gallery: Embeddings) -> bool:
-    """Return whether cameras are known: of all queries and all gallery images of an identity, or of none.
-
-    Raises:
-        DataError: if they are known of some only: an unknown camera cannot be told from the query's.
-    """
-    camids = np.concatenate([query.camids, gallery.camids[gallery.pids > DISTRACTOR_PID]])
-    known = int((camids != UNKNOWN_CAMID).sum())
-    if 0 < known < len(camids):
-        raise DataError(
-            f"the camera is known of {known} of {len(camids)} images",
-            hint=f"give all camids, or {UNKNOWN_CAMID} for every image",
-        )
-    return known > 0
-
-
-def skip_reasons(sides: Sides, cameras: CameraFilter) -> npt.NDArray[np.str_]:
-    """Return (Q,) the key of SKIP_REASONS for each query under the camera rule, empty for those that count."""
-    reasons = why_skipped(sides)
-    if cameras != "same":
-        return reasons
-    within = np.full_like(reasons, "")
-    for columns, queries in _own_cameras(sides, np.arange(len(reasons))):
-        within[queries] = why_skipped(sides.of_gallery(columns))[queries]
-    elsewhere = (within == "identity_absent") & (reasons != "identity_absent")
-    return np.where(elsewhere, "other_cameras_only", within)
 
 
 def by_query_camera(ranks: QueryRanks) -> dict[int, RankSummary]:
@@ -187,18 +135,6 @@ def _check_options(ranks: Sequence[int], block_size: int | None, cameras: Camera
         raise InputError(f"cameras: expected 'other', 'all' or 'same', got {cameras!r}")
 
 
-def _nothing_counts(reasons: npt.NDArray[np.str_], cameras: CameraFilter) -> DataError:
-    causes = "; ".join(f"{number}: {SKIP_REASONS[reason]}" for reason, number in Counter(reasons.tolist()).items())
-    most = Counter(reasons.tolist()).most_common(1)[0][0]
-    hints = {
-        "same_camera_only": 'cameras="all" ranks images of the same camera, too',
-        "identity_absent": "are query and gallery labelled with the same identities?",
-    }
-    return DataError(
-        f"none of {len(reasons)} queries can be counted: {causes}", hint=hints.get(most, "check the labels")
-    )
-
-
 def _similarities(
     query: Embeddings,
     gallery: Embeddings,
@@ -213,17 +149,10 @@ def _similarities(
     return rerank.similarities(units, targets, progress) if rerank else CosineRows(units, targets)
 
 
-def _own_cameras(sides: Sides, queries: Ints) -> Iterator[tuple[Ints, Ints]]:
-    """Yield, for each camera of ``queries``, the gallery columns and the queries of that camera."""
-    camids = sides.query_camids[queries]
-    for camid in np.unique(camids):
-        yield np.flatnonzero(sides.gallery_camids == camid), queries[camids == camid]
-
-
 def _within_cameras(source: SimilarityRows, sides: Sides, counted: Ints, place: Place) -> QueryRanks:
     parts = [
         place(source.restricted(torch.from_numpy(columns)), sides.of_gallery(columns), queries)
-        for columns, queries in _own_cameras(sides, counted)
+        for columns, queries in own_cameras(sides, counted)
     ]
     return join_ranks(parts)
 

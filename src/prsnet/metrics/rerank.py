@@ -15,8 +15,8 @@ from scipy import sparse
 from torch import Tensor
 
 from prsnet.errors import InputError
-from prsnet.metrics.inputs import CHUNK_NUMBERS, spans
-from prsnet.metrics.neighbours import Neighbours, Progress, nearest_within
+from prsnet.metrics.inputs import CHUNK_NUMBERS, Progress, spans
+from prsnet.metrics.neighbours import Neighbours, nearest_within
 from prsnet.metrics.similarity import CosineRows, SimilarityRows
 
 CHUNK_PAIRS = 1 << 22

@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from prsnet.metrics.inputs import CHUNK_NUMBERS, spans
+from prsnet.metrics.inputs import CHUNK_NUMBERS, Progress, spans
 
 
 class SimilarityRows(Protocol):
@@ -19,6 +19,19 @@ class SimilarityRows(Protocol):
 
     def restricted(self, columns: Tensor) -> SimilarityRows:
         """Return the same for the gallery images ``columns`` (M,) int64 alone, in that order."""
+        ...
+
+
+class Reranker(Protocol):
+    """Replaces the cosine similarities by others, e.g. :class:`prsnet.metrics.rerank.KReciprocal`."""
+
+    @property
+    def name(self) -> str:
+        """What the report's protocol calls it, with its settings."""
+        ...
+
+    def similarities(self, query: Tensor, gallery: Tensor, progress: Progress | None = None) -> SimilarityRows:
+        """Return the new similarities of (Q, D) to (G, D) unit vectors."""
         ...
 
 
