@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -17,13 +18,15 @@ from PIL import Image
 from prsnet.checkpoint import find_checkpoint, load_checkpoint
 from prsnet.config import Precision
 from prsnet.data.augment import normalise
-from prsnet.data.images import load_image, resize_image
+from prsnet.data.images import MEAN, STD, load_image, resize_image
 from prsnet.devices import autocast, choose_device, choose_precision
 from prsnet.errors import CheckpointError, ConfigError, DataError
+from prsnet.models.compact import compact_basis
 from prsnet.models.description import from_description
+from prsnet.models.fingerprint import fingerprint
 from prsnet.models.reid import ReidModel
 from prsnet.models.transfer import load_model
-from prsnet.types import UNKNOWN_CAMID, Embeddings, ImageRecord
+from prsnet.types import UNKNOWN_CAMID, Embeddings, ImageRecord, ModelIdentity
 
 Pixels = npt.NDArray[np.uint8]
 ImageLike: TypeAlias = "ImageRecord | Path | str | Image.Image | Pixels"
@@ -87,6 +90,21 @@ class Embedder:
     def width(self) -> int:
         """Numbers per embedding."""
         return self.model.embedding_dim
+
+    @cached_property
+    def identity(self) -> ModelIdentity:
+        """Which model this is: what galleries and files of embeddings are marked with."""
+        height, width = self.image_size
+        preprocessing = {"size": [height, width], "mean": MEAN, "std": STD, "colour": "RGB", "resize": "bicubic"}
+        described = self.facts.get("architecture")
+        preset = described.get("name") if isinstance(described, dict) else None
+        name = f"{preset or 'unnamed'} {height}x{width}"
+        return ModelIdentity(fingerprint(self.model, preprocessing), name, self.width)
+
+    def compact_basis(self) -> npt.NDArray[np.float32] | None:
+        """Return the (D, r) orthonormal basis of the model's embeddings, or None where r < D would not hold."""
+        basis = compact_basis(self.model)
+        return np.asarray(basis.cpu().numpy(), dtype=np.float32) if basis.shape[1] < basis.shape[0] else None
 
     def embed(
         self,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -150,6 +151,30 @@ class Embeddings:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelIdentity:
+    """Which model made an embedding; embeddings of two models must never meet in one gallery.
+
+    Attributes:
+        fingerprint: SHA-256 (64 hexadecimal digits) of the weights and of the preprocessing that they need.
+        name: what people call the model; two models may share it.
+        width: numbers per embedding.
+    """
+
+    fingerprint: str
+    name: str
+    width: int
+
+    def __post_init__(self) -> None:
+        if len(self.fingerprint) != 64 or not set(self.fingerprint) <= set("0123456789abcdef"):
+            raise DataError(f"model fingerprint {self.fingerprint!r:.80}: expected 64 hexadecimal digits")
+        if not 1 <= self.width <= 65536:
+            raise DataError(f"model {self.name!r}: {self.width} numbers per embedding, expected 1 to 65536")
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.fingerprint[:12]}, {self.width} numbers)"
+
+
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One answer of a search.
 
@@ -160,6 +185,8 @@ class Hit:
         camid: camera, ``None`` when unknown.
         path: the image, empty when the gallery holds none.
         facts: whatever else was stored with the sighting.
+        time: when it was seen (UTC), ``None`` when unknown.
+        source: where it came from, e.g. a folder, a video, a track; empty when unknown.
     """
 
     id: str
@@ -168,6 +195,8 @@ class Hit:
     camid: int | None = None
     path: str = ""
     facts: Mapping[str, Any] = field(default_factory=dict)
+    time: datetime | None = None
+    source: str = ""
 
 
 @dataclass(frozen=True, slots=True)
