@@ -6,6 +6,8 @@ import hashlib
 import inspect
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -165,6 +167,18 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, stop: BaseException
     with pytest.raises(expected):
         write_dataset(tmp_path / "out", **SMALL, progress=interrupt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_process_leaves_no_half_dataset_and_the_next_one_finishes(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; from prsnet.data.synthetic import write_dataset\n"
+        "stop = lambda done, total: os._exit(9) if done == 7 else None\n"
+        "write_dataset(sys.argv[1], identities=4, cameras=2, images_per_camera=3, size=(64, 32), progress=stop)"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path / "out")], check=False, timeout=120)
+    assert done.returncode == 9
+    assert not (tmp_path / "out").exists()
+    assert len(write_dataset(tmp_path / "out", **SMALL).train) == 12
 
 
 def test_a_file_in_the_way_is_one_line(tmp_path: Path) -> None:

@@ -179,12 +179,12 @@ def _head(identity: Identity, pose: Pose, view: View) -> list[Tube]:
     high, low = mix(chin, crown, 0.66), mix(chin, crown, 0.2)
     wide = _times((0.048, 0.049, 0.044, 0.033), size)
     deep = _times((0.056, 0.058, 0.052, 0.04), size)
-    bridge = shift(mix(chin, crown, 0.45), z=0.055 * size)
-    tip = shift(mix(chin, crown, 0.34), z=0.062 * size)
+    bridge = shift(mix(chin, crown, 0.45), z=0.053 * size)
+    tip = shift(mix(chin, crown, 0.34), z=0.057 * size)
     tubes = [
         view.tube(low, shift(pose.neck, y=-0.012), (0.03, 0.031, 0.036), Tile.SKIN, nearer=0.061, look=Look(cap=0.5)),
         view.tube(high, low, wide, Tile.FACE, depths=deep, nearer=0.1, look=Look(cap=0.95)),
-        view.tube(bridge, tip, (0.007, 0.011), Tile.SKIN, nearer=0.1),
+        view.tube(bridge, tip, (0.006, 0.01), Tile.SKIN, nearer=0.1),
     ]
     return tubes + _hair(identity, pose, view) + _hat(identity, pose, view)
 

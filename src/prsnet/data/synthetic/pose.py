@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -49,12 +49,18 @@ class View:
     scale: float
     x: float
     y: float
+    _axes: tuple[float, float, float, float] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        axes = math.cos(self.yaw), math.sin(self.yaw), math.cos(self.pitch), math.sin(self.pitch)
+        object.__setattr__(self, "_axes", axes)
 
     def project(self, point: Point) -> tuple[float, float, float]:
         """Return pixel x, pixel y and nearness to the camera in statures."""
-        across = point[0] * math.cos(self.yaw) + point[2] * math.sin(self.yaw)
-        near = point[2] * math.cos(self.yaw) - point[0] * math.sin(self.yaw)
-        up = point[1] * math.cos(self.pitch) - near * math.sin(self.pitch)
+        cos, sin, level, tilt = self._axes
+        across = point[0] * cos + point[2] * sin
+        near = point[2] * cos - point[0] * sin
+        up = point[1] * level - near * tilt
         return self.x + self.scale * across, self.y - self.scale * up, near
 
     def tube(
@@ -77,7 +83,7 @@ class View:
         x1, y1, near1 = self.project(end)
         turn = self.yaw
         if depths is not None:
-            cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+            cos, sin, _, _ = self._axes
             turn = math.atan2(sum(depths) * sin, sum(widths) * cos)
             widths = [math.hypot(w * cos, d * sin) for w, d in zip(widths, depths, strict=True)]
         return Tube(

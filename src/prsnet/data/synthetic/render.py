@@ -91,13 +91,11 @@ def _record(picture: Floats, camera: Camera, rng: np.random.Generator) -> Image.
     if camera.drift > 0.0:
         # Automatic exposure and white balance do not settle on the same values twice.
         mixing *= np.exp(camera.drift * (rng.normal() + 0.2 * rng.normal(size=3))).astype(np.float32)
-    signal = picture @ mixing
-    signal += offset
+    signal = (picture.reshape(-1, 3) @ mixing + offset).reshape(picture.shape)
     if camera.noise > 0.0:
         signal += np.float32(camera.noise) * _grain(picture.shape[0], picture.shape[1], rng)
-    image = Image.fromarray(np.clip(signal + 0.5, 0.0, 255.0).astype(np.uint8))
-    if camera.gamma != 1.0:
-        image = image.point([round(255.0 * (level / 255.0) ** camera.gamma) for level in range(256)] * 3)
+    levels = np.clip(signal + 0.5, 0.0, 255.0).astype(np.uint8)
+    image = Image.fromarray(np.take(gamma_curve(camera.gamma), levels))
     if not camera.jpeg:
         return image
     buffer = io.BytesIO()
@@ -112,6 +110,12 @@ def colour_response(camera: Camera) -> tuple[Floats, Floats]:
     gains = np.asarray(camera.gains) * camera.exposure * camera.contrast
     offset = np.full(3, 128.0 * (1.0 - camera.contrast))
     return (saturation * gains).astype(np.float32), offset.astype(np.float32)
+
+
+@lru_cache(maxsize=64)
+def gamma_curve(gamma: float) -> Pixels:
+    """Return what each of the 256 levels becomes; black and white stay."""
+    return np.rint(255.0 * np.linspace(0.0, 1.0, 256) ** gamma).astype(np.uint8)
 
 
 @lru_cache(maxsize=1)

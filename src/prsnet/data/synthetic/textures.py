@@ -47,7 +47,6 @@ class Tile(IntEnum):
     SOCK = 12
 
 
-@lru_cache(maxsize=24)
 def atlas(identity: Identity, scale: float = 256.0) -> Floats:
     """Return the person's surfaces, (len(Tile), ROWS, COLUMNS, 3), 0..255; cached, not to be written to.
 
@@ -56,15 +55,23 @@ def atlas(identity: Identity, scale: float = 256.0) -> Floats:
         scale: pixels per stature that they will be shown at: texels smaller than a pixel are averaged beforehand, or
             fine patterns would turn into coarse ones.
     """
+    return _level(identity, 0 if scale >= 160.0 else 1 if scale >= 80.0 else 2)
+
+
+@lru_cache(maxsize=24)
+def _level(identity: Identity, halvings: int) -> Floats:
+    """Return the atlas with blocks of 2 ** ``halvings`` texels a side averaged; the grid stays the same."""
     tiles = _tiles(identity)
-    block = 1 if scale >= 160.0 else 2 if scale >= 80.0 else 4
-    if block > 1:
-        blocks = tiles.reshape(len(Tile), ROWS // block, block, COLUMNS // block, block, 3).mean(axis=(2, 4))
-        tiles = blocks.repeat(block, axis=1).repeat(block, axis=2)
+    for _ in range(halvings):
+        tiles = 0.5 * (tiles[:, 0::2] + tiles[:, 1::2])
+        tiles = 0.5 * (tiles[:, :, 0::2] + tiles[:, :, 1::2])
+    if halvings:
+        tiles = tiles.repeat(2**halvings, axis=1).repeat(2**halvings, axis=2)
     tiles.flags.writeable = False
     return tiles
 
 
+@lru_cache(maxsize=8)
 def _tiles(identity: Identity) -> Floats:
     tiles = np.empty((len(Tile), ROWS, COLUMNS, 3), np.float32)
     head, upper, lower, bag = identity.head, identity.upper, identity.lower, identity.bag

@@ -163,10 +163,10 @@ def _tabulate(tubes: Sequence[Tube]) -> _Table:
 
 @lru_cache(maxsize=32)
 def _pixel_grid(height: int, width: int) -> tuple[Ints, Floats, Floats]:
-    """Return index, centre x and centre y of every pixel, each (H, W)."""
-    index = np.arange(height * width).reshape(height, width)
+    """Return the index of every pixel, (H, W), and its centre's x and y, (H * W,)."""
+    index = np.arange(height * width)
     y, x = np.divmod(index, width)
-    return index, x.astype(np.float32) + np.float32(0.5), y.astype(np.float32) + np.float32(0.5)
+    return index.reshape(height, width), x.astype(np.float32) + np.float32(0.5), y.astype(np.float32) + np.float32(0.5)
 
 
 def _list_pixels(tubes: Sequence[Tube], height: int, width: int) -> tuple[Ints, Floats, Floats, Ints]:
@@ -180,12 +180,8 @@ def _list_pixels(tubes: Sequence[Tube], height: int, width: int) -> tuple[Ints, 
         boxes.append((slice(top, max(top, low)), slice(left, max(left, right))))
         sizes.append(max(0, low - top) * max(0, right - left))
     index, x, y = _pixel_grid(height, width)
-    return (
-        np.concatenate([index[box].ravel() for box in boxes]),
-        np.concatenate([x[box].ravel() for box in boxes]),
-        np.concatenate([y[box].ravel() for box in boxes]),
-        np.array(sizes),
-    )
+    pixels = np.concatenate([index[box].ravel() for box in boxes])
+    return pixels, x[pixels], y[pixels], np.array(sizes)
 
 
 def _cover(table: _Table, height: int, width: int) -> _Samples:
