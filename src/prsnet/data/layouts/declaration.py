@@ -16,6 +16,22 @@ SHOWN = 5
 """How many names or lines an error quotes before it says how many more there are."""
 
 
+Load = Callable[[Path, int], Parts]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variant:
+    """Another protocol on the same files, chosen by ``layout="NAME:VARIANT"``.
+
+    Attributes:
+        load: as that of :class:`Layout`.
+        published: counts that the authors published for it.
+    """
+
+    load: Load
+    published: Mapping[str, int] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Layout:
     """One way in which people arrange a dataset on disk.
@@ -27,16 +43,26 @@ class Layout:
         load: (folder or file, seed) -> the parts. May raise DataError; a layout with its own split ignores the seed.
         published: counts that the authors published, under the names that :func:`count_parts` uses.
         citation: the paper to cite.
+        note: what everybody who reports figures on it should know.
         generic: a layout of anybody's own data, tried only when no layout of a certain dataset fits.
+        variants: name -> another protocol on the same files.
+        default: what the facts call the protocol of ``load``, where there are variants.
+        instead_of: a layout that fits wherever this one does, and is then not meant.
+        sign: a further condition for being recognised when nobody names the layout.
     """
 
     name: str
     expects: str
     fits: Callable[[Path], bool]
-    load: Callable[[Path, int], Parts]
+    load: Load
     published: Mapping[str, int] = field(default_factory=dict)
     citation: str = ""
+    note: str = ""
     generic: bool = False
+    variants: Mapping[str, Variant] = field(default_factory=dict)
+    default: str = ""
+    instead_of: str = ""
+    sign: Callable[[Path], bool] | None = None
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -44,6 +70,11 @@ def subfolders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
     return sorted(path for path in folder.iterdir() if is_visible_folder(path.name) and path.is_dir())
+
+
+def inner(folder: Path) -> dict[str, Path]:
+    """Return the visible folders directly in ``folder`` by their name in lower case."""
+    return {path.name.lower(): path for path in subfolders(folder)}
 
 
 def direct_images(folder: Path) -> list[Path]:

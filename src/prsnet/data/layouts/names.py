@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from prsnet.data.layouts.declaration import Layout, direct_images, labelled_parts, quote, subfolders
+from prsnet.data.layouts.declaration import Layout, Variant, direct_images, inner, labelled_parts, quote
 from prsnet.data.splits import Parts, halves_by_identity
 from prsnet.errors import DataError
-from prsnet.types import ImageRecord
+from prsnet.types import DISTRACTOR_PID, ImageRecord
 
-NameParser = Callable[[str], "tuple[int, int] | None"]
+NameParser = Callable[[str], "tuple[int, int | None] | None"]
+"""(file name) -> (pid, camid or None where names tell none), or None where the name does not follow the scheme."""
 
 _MARKET = re.compile(r"(-1|[0-9]{1,9})_[cC]([0-9]{1,4})(?![0-9])")
 _PKU = re.compile(r"([0-9]{1,9})_([0-9]{1,4})_[0-9]{1,9}")
@@ -53,25 +55,44 @@ def parsed_images(folder: Path, parse: NameParser, scheme: str) -> list[ImageRec
 
 def _split_folders(folder: Path, names: Mapping[str, str]) -> dict[str, Path]:
     """Return part -> folder for the folders of ``names`` (part -> lower-case name) that are there."""
-    present = {path.name.lower(): path for path in subfolders(folder)}
+    present = inner(folder)
     return {part: present[name] for part, name in names.items() if name in present}
 
 
-def fits_split(folder: Path, *, names: Mapping[str, str], signs: tuple[str, ...]) -> bool:
-    """Return whether one of the parts ``signs`` has its folder, with an image named ``PID_cCAM...`` in it."""
+def fits_split(
+    folder: Path, *, names: Mapping[str, str], signs: tuple[str, ...], parse: NameParser = market_name
+) -> bool:
+    """Return whether one of the parts ``signs`` has its folder, with an image in it whose name ``parse`` knows."""
     there = _split_folders(folder, names)
-    return any(part in there and any(market_name(i.name) for i in direct_images(there[part])) for part in signs)
+    return any(part in there and any(parse(i.name) for i in direct_images(there[part])) for part in signs)
 
 
-def load_split(folder: Path, seed: int, *, names: Mapping[str, str]) -> Parts:
+def load_split(
+    folder: Path, seed: int, *, names: Mapping[str, str], parse: NameParser = market_name, scheme: str = "PID_cCAM..."
+) -> Parts:
     """Return the parts of a layout with one folder per part (part -> lower-case folder name), split as given."""
     there = _split_folders(folder, names)
-    found = {part: parsed_images(path, market_name, "PID_cCAM...") for part, path in there.items()}
+    found = {part: parsed_images(path, parse, scheme) for part, path in there.items()}
     parts = labelled_parts(*(found.get(part, []) for part in ("train", "query", "gallery")))
     missing = [name for part, name in names.items() if part not in there]
     if missing:
         parts.facts["missing_folders"] = missing
     return parts
+
+
+def load_market_500k(folder: Path, seed: int) -> Parts:
+    """Return Market-1501 with the images of ``distractors/`` (or ``images/``, as its archive unpacks) in the gallery.
+
+    Raises:
+        DataError: neither folder is there.
+    """
+    parts = load_split(folder, seed, names=_MARKET_FOLDERS)
+    places = [path for name, path in inner(folder).items() if name in _DISTRACTOR_FOLDERS]
+    if not places:
+        expected = ", ".join(f"{name}/" for name in _DISTRACTOR_FOLDERS)
+        raise DataError(f"{folder}: no folder of distractors", hint=f"unpack them into one of {expected} beside query/")
+    more = [ImageRecord(path, DISTRACTOR_PID) for place in places for path in direct_images(place)]
+    return replace(parts, gallery=(*parts.gallery, *more), facts={**parts.facts, "added_distractors": len(more)})
 
 
 def fits_flat(folder: Path, *, parse: NameParser) -> bool:
@@ -87,6 +108,7 @@ def load_flat(folder: Path, seed: int, *, parse: NameParser, scheme: str) -> Par
 
 
 _MARKET_FOLDERS = {"train": "bounding_box_train", "query": "query", "gallery": "bounding_box_test"}
+_DISTRACTOR_FOLDERS = ("distractors", "distractors_500k", "images")
 _PLAIN_FOLDERS = {"train": "train", "query": "query", "gallery": "gallery"}
 
 MARKET1501 = Layout(
@@ -104,6 +126,8 @@ MARKET1501 = Layout(
         "cameras": 6,
     },
     citation="Zheng et al., Scalable Person Re-identification: A Benchmark, ICCV 2015",
+    default="standard",
+    variants={"500k": Variant(load=load_market_500k)},
 )
 
 PKU_REID = Layout(

@@ -9,22 +9,44 @@ from pathlib import Path
 from typing import Any
 
 from prsnet.data.images import list_images
-from prsnet.data.layouts.declaration import Layout, count_parts, describe, direct_images, named_like, subfolders
+from prsnet.data.layouts.benchmarks import CUHK03, CUHK03_MAT, DUKEMTMC, LTCC, OCCLUDED_DUKE, VERI776
+from prsnet.data.layouts.bodies import MARS, OCCLUDED_REID, P_DUKEMTMC, PARTIAL_REID, PRCC
+from prsnet.data.layouts.coco import COCO
+from prsnet.data.layouts.declaration import (
+    Layout,
+    Load,
+    count_parts,
+    describe,
+    direct_images,
+    named_like,
+    subfolders,
+)
 from prsnet.data.layouts.folders import IDENTITY_FOLDERS, IDENTITY_SPLIT
+from prsnet.data.layouts.msmt17 import MSMT17
 from prsnet.data.layouts.names import MARKET1501, NAMED_IMAGES, NAMED_SPLIT, PKU_REID
 from prsnet.data.layouts.table import CSV
+from prsnet.data.layouts.views import CUHK01, CUHK02, GRID, ILIDS, PES3D, PRID2011, VIPER
 from prsnet.data.splits import Parts
 from prsnet.errors import DataError
 from prsnet.types import Dataset, ImageRecord
 
-LAYOUTS: tuple[Layout, ...] = (MARKET1501, PKU_REID, CSV, NAMED_SPLIT, NAMED_IMAGES, IDENTITY_SPLIT, IDENTITY_FOLDERS)
+LAYOUTS: tuple[Layout, ...] = (
+    *(MARKET1501, PKU_REID, CSV, NAMED_SPLIT, NAMED_IMAGES, IDENTITY_SPLIT, IDENTITY_FOLDERS, COCO),
+    *(DUKEMTMC, OCCLUDED_DUKE, CUHK03, CUHK03_MAT, VERI776, LTCC, MSMT17, MARS, PRCC),
+    *(VIPER, GRID, PRID2011, CUHK01, CUHK02, ILIDS, PES3D, OCCLUDED_REID, PARTIAL_REID, P_DUKEMTMC),
+)
 """Every layout that is recognised. Of the generic ones the first that fits is taken."""
 PLAIN = "images"
 """The layout name of a tree of images without labels, for :func:`load_images_only`."""
-TEST_FOLDERS = frozenset({"query", "gallery", "bounding_box_test", "test", "gt_bbox", "gt_query"})
+TEST_FOLDERS = frozenset(
+    {"query", "gallery", "probe", "test", "bounding_box_test", "gt_bbox", "gt_query"}
+    | {"image_query", "image_test", "bbox_test", "mask_test_v2"}
+)
 """Folder names, in lower case, below which benchmarks keep images that pre-training must not see unnoticed."""
 _PART_FOLDERS = TEST_FOLDERS | {"train", "bounding_box_train"}
 _DEEPEST_WRAPPER = 3
+_SPELT = 7
+"""So many layouts, those of anybody's own data among them, are described when nothing fits; the rest is named."""
 
 
 def load_dataset(path: str | Path, *, layout: str = "auto", seed: int = 0) -> Dataset:
@@ -32,7 +54,8 @@ def load_dataset(path: str | Path, *, layout: str = "auto", seed: int = 0) -> Da
 
     Args:
         path: a folder, or a CSV file. Folders that hold nothing but one folder are looked through.
-        layout: ``"auto"``, or the name of one of :data:`LAYOUTS` where more than one fits.
+        layout: ``"auto"``, or the name of one of :data:`LAYOUTS` where more than one fits; with ``:VARIANT`` behind
+            it, another protocol that the layout knows, e.g. ``"msmt17:train+val"`` or ``"auto:train+val"``.
         seed: splits the identities where the layout brings no split of its own.
 
     Returns:
@@ -43,14 +66,26 @@ def load_dataset(path: str | Path, *, layout: str = "auto", seed: int = 0) -> Da
     Raises:
         DataError: nothing is there, no layout fits, several fit, or the files do not follow the layout.
     """
-    found, root = recognise(path, layout=layout)
+    name, _, variant = layout.partition(":")
+    found, root = recognise(path, layout=name)
+    load = _loader(found, variant)
     try:
-        parts = found.load(root, seed)
+        parts = load(root, seed)
     except DataError as error:
         raise named_like(error, root) from error
     if not (parts.train or parts.query or parts.gallery):
         raise DataError(f"{path}: looks like {found.name}, but holds no images", hint=f"expected {found.expects}")
-    return _dataset(found, root, parts, given=str(path))
+    return _dataset(found, root, parts, given=str(path), variant=variant or found.default)
+
+
+def _loader(layout: Layout, variant: str) -> Load:
+    if variant in ("", layout.default):
+        return layout.load
+    if variant not in layout.variants:
+        known = ", ".join([*([layout.default] if layout.default else []), *layout.variants]) or "none"
+        hint = f"variants of {layout.name}: {known}"
+        raise DataError(f"layout '{layout.name}' has no variant '{variant}'", hint=hint)
+    return layout.variants[variant].load
 
 
 def recognise(path: str | Path, *, layout: str = "auto") -> tuple[Layout, Path]:
@@ -70,7 +105,9 @@ def recognise(path: str | Path, *, layout: str = "auto") -> tuple[Layout, Path]:
     candidates = LAYOUTS if layout == "auto" else (known[layout],)
     fitting = _fitting(start, candidates)
     if fitting is None:
-        looked_for = "; ".join(candidate.expects for candidate in candidates)
+        looked_for = "; ".join(candidate.expects for candidate in candidates[:_SPELT])
+        if len(candidates) > _SPELT:
+            looked_for += f"; or {', '.join(candidate.name for candidate in candidates[_SPELT:])}"
         raise DataError(
             f"{start}: no layout fits; found {describe(start)}; looked for {looked_for}",
             hint="describe the images in a CSV file path,pid,camid,split; pre-training takes any folder of images",
@@ -82,6 +119,10 @@ def _fitting(start: Path, candidates: Sequence[Layout]) -> tuple[Layout, Path] |
     roots = _wrapped(start)
     for root in roots:
         certain = [candidate for candidate in candidates if not candidate.generic and candidate.fits(root)]
+        if len(candidates) > 1:
+            certain = [candidate for candidate in certain if candidate.sign is None or candidate.sign(root)]
+            covered = {candidate.instead_of for candidate in certain}
+            certain = [candidate for candidate in certain if candidate.name not in covered]
         if len(certain) > 1:
             names = ", ".join(candidate.name for candidate in certain)
             raise DataError(f"{root}: more than one layout fits: {names}", hint="say which, by layout=NAME")
@@ -106,14 +147,19 @@ def _wrapped(start: Path) -> list[Path]:
     return roots
 
 
-def _dataset(layout: Layout, root: Path, parts: Parts, *, given: str) -> Dataset:
+def _dataset(layout: Layout, root: Path, parts: Parts, *, given: str, variant: str) -> Dataset:
     counts = count_parts(parts)
-    differs = {key: [counts[key], count] for key, count in layout.published.items() if counts[key] != count}
+    variant = parts.facts.get("variant", variant)
+    published = layout.variants[variant].published if variant in layout.variants else layout.published
+    differs = {key: [counts[key], count] for key, count in published.items() if counts[key] != count}
     own = root.resolve()
-    name = layout.name if layout.published and not differs else own.stem if own.is_file() else own.name
-    facts: dict[str, Any] = {"layout": layout.name, "root": given, "counts": counts, **parts.facts}
-    if layout.published:
-        facts["published"] = dict(layout.published)
+    name = layout.name if published and not differs else own.stem if own.is_file() else own.name
+    facts: dict[str, Any] = {"layout": layout.name, "root": given, "counts": counts}
+    facts.update({**({"variant": variant} if variant else {}), **parts.facts})
+    if layout.note:
+        facts["note"] = layout.note
+    if published:
+        facts["published"] = dict(published)
         if differs:
             facts["differs_from_published"] = differs
     if layout.citation:
