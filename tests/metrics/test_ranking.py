@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from prsnet.errors import DataError, InputError
-from prsnet.metrics.sides import SKIP_REASONS, CameraFilter
 from prsnet.metrics.ranking import rank_report
+from prsnet.metrics.sides import SKIP_REASONS, CameraFilter
 from prsnet.types import Embeddings, RankReport
 
 Floats = npt.NDArray[np.floating[Any]]

@@ -10,7 +10,7 @@ from torch import Tensor
 from prsnet.errors import InputError
 from prsnet.metrics.inputs import CHUNK_NUMBERS, Progress, spans
 from prsnet.metrics.neighbours import Neighbours, nearest, nearest_within
-from prsnet.metrics.similarity import CosineRows, Reranker, SimilarityRows
+from prsnet.metrics.similarity import CosineRows, GallerySimilarities, Reranker
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,7 +53,7 @@ class Expansion:
             parts.append(self.then.name)
         return ", ".join(parts)
 
-    def similarities(self, query: Tensor, gallery: Tensor, progress: Progress | None = None) -> SimilarityRows:
+    def similarities(self, query: Tensor, gallery: Tensor, progress: Progress | None = None) -> GallerySimilarities:
         """Return the similarities of the expanded (Q, D) to the augmented (G, D) unit vectors."""
         if self.gallery_neighbours:
             gallery = augment_database(gallery, self.gallery_neighbours, self.alpha, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from prsnet.errors import DataError
+from prsnet.errors import DataError, InputError
 from prsnet.types import JUNK_PID, UNKNOWN_CAMID, Embeddings
 
 Progress: TypeAlias = Callable[[int, int], None]
@@ -58,6 +58,18 @@ def check_side(side: Embeddings, name: str) -> None:
                     f"{name} rows {first[path]} and {row} are the same image: {path}",
                     hint="give every image once, or unique paths",
                 )
+
+
+def check_options(ranks: Sequence[int], block_size: int | None, draws: int = 1) -> None:
+    """Raise InputError if the ranks of a CMC, a block size or a number of draws make no sense."""
+    if not len(ranks) or min(ranks) < 1:
+        raise InputError(f"ranks: expected whole numbers from 1, got {tuple(ranks)}", hint="for example (1, 5, 10, 20)")
+    if block_size is not None and block_size < 1:
+        raise InputError(
+            f"block_size: expected at least 1 query, got {block_size}", hint="leave it out to have it chosen"
+        )
+    if draws < 1:
+        raise InputError(f"draws: expected at least 1, got {draws}", hint="10 is usual")
 
 
 def compute_dtype(*sides: Embeddings) -> torch.dtype:
@@ -133,3 +145,25 @@ def _check_lengths(lengths: Tensor, side: Embeddings, name: str, rows: slice | n
             f"{name} row {row}{where}: the vector {fault}, so it has no direction to compare",
             hint="check the model that made the embeddings; half-precision overflow gives infinities",
         )
+
+
+def cosine_inputs(
+    query: Embeddings,
+    gallery: Embeddings,
+    kept: npt.NDArray[np.int64],
+    device: torch.device | str | None = None,
+) -> tuple[Tensor, Tensor]:
+    """Return the unit vectors of all queries and of the gallery rows ``kept``, of one type and on one device.
+
+    Args:
+        query: (Q, D).
+        gallery: (G, D).
+        kept: (M,) gallery rows.
+        device: where to compute; None for where the vectors are.
+    """
+    where = torch.device(device) if device is not None else default_device(query, gallery)
+    dtype = compute_dtype(query, gallery)
+    return (
+        unit_vectors(query, "query", dtype=dtype, device=where),
+        unit_vectors(gallery, "gallery", rows=kept, dtype=dtype, device=where),
+    )

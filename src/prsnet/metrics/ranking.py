@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from prsnet.errors import DataError, InputError
-from prsnet.metrics.inputs import Progress, check_pair, compute_dtype, default_device, unit_vectors
+from prsnet.metrics.inputs import Progress, check_options, check_pair, cosine_inputs
 from prsnet.metrics.placing import join_ranks, place_queries
 from prsnet.metrics.sides import (
     SKIP_REASONS,
@@ -28,7 +28,7 @@ from prsnet.metrics.sides import (
     skip_reasons,
     why_skipped,
 )
-from prsnet.metrics.similarity import CosineRows, Reranker, SimilarityRows
+from prsnet.metrics.similarity import CosineRows, GallerySimilarities, Reranker, SimilarityRows
 from prsnet.types import DISTRACTOR_PID, Embeddings, QueryRanks, RankReport, RankSummary
 
 Place: TypeAlias = Callable[[SimilarityRows, Sides, Ints], QueryRanks]
@@ -77,7 +77,9 @@ def rank_report(
         DataError: if the embeddings do not fit together, a vector has no direction, or no query can be counted.
         InputError: if ``ranks``, ``block_size`` or ``cameras`` make no sense.
     """
-    _check_options(ranks, block_size, cameras)
+    check_options(ranks, block_size)
+    if cameras not in (None, "other", "all", "same"):
+        raise InputError(f"cameras: expected 'other', 'all' or 'same', got {cameras!r}")
     check_pair(query, gallery)
     kept = not_junk(gallery)
     rule = cameras or ("other" if exclude_same_camera else "all")
@@ -89,8 +91,10 @@ def rank_report(
     counted = np.flatnonzero(reasons == "")
     if not len(counted):
         raise nothing_counts(reasons)
-    where = torch.device(device) if device is not None else default_device(query, gallery)
-    source = _similarities(query, gallery, kept, where, rerank, progress)
+    units, targets = cosine_inputs(query, gallery, kept, device)
+    source: GallerySimilarities = (
+        rerank.similarities(units, targets, progress) if rerank else CosineRows(units, targets)
+    )
     place = partial(place_queries, block_size=block_size, progress=progress)
     if rule == "same":
         per_query = _within_cameras(source, sides, counted, place)
@@ -124,32 +128,7 @@ def _summary(ranks: QueryRanks, chosen: Bools) -> RankSummary:
     )
 
 
-def _check_options(ranks: Sequence[int], block_size: int | None, cameras: CameraFilter | None) -> None:
-    if not ranks or min(ranks) < 1:
-        raise InputError(f"ranks: expected whole numbers from 1, got {tuple(ranks)}", hint="for example (1, 5, 10, 20)")
-    if block_size is not None and block_size < 1:
-        raise InputError(
-            f"block_size: expected at least 1 query, got {block_size}", hint="leave it out to have it chosen"
-        )
-    if cameras not in (None, "other", "all", "same"):
-        raise InputError(f"cameras: expected 'other', 'all' or 'same', got {cameras!r}")
-
-
-def _similarities(
-    query: Embeddings,
-    gallery: Embeddings,
-    kept: Ints,
-    device: torch.device,
-    rerank: Reranker | None,
-    progress: Progress | None,
-) -> SimilarityRows:
-    dtype = compute_dtype(query, gallery)
-    units = unit_vectors(query, "query", dtype=dtype, device=device)
-    targets = unit_vectors(gallery, "gallery", rows=kept, dtype=dtype, device=device)
-    return rerank.similarities(units, targets, progress) if rerank else CosineRows(units, targets)
-
-
-def _within_cameras(source: SimilarityRows, sides: Sides, counted: Ints, place: Place) -> QueryRanks:
+def _within_cameras(source: GallerySimilarities, sides: Sides, counted: Ints, place: Place) -> QueryRanks:
     parts = [
         place(source.restricted(torch.from_numpy(columns)), sides.of_gallery(columns), queries)
         for columns, queries in own_cameras(sides, counted)
@@ -158,7 +137,7 @@ def _within_cameras(source: SimilarityRows, sides: Sides, counted: Ints, place: 
 
 
 def _camera_pairs(
-    source: SimilarityRows, sides: Sides, counted: Ints, place: Place
+    source: GallerySimilarities, sides: Sides, counted: Ints, place: Place
 ) -> dict[tuple[int, int], RankSummary]:
     pairs = {}
     for camid in np.unique(sides.gallery_camids[sides.gallery_pids > DISTRACTOR_PID]).tolist():

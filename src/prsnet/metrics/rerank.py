@@ -17,7 +17,7 @@ from torch import Tensor
 from prsnet.errors import InputError
 from prsnet.metrics.inputs import CHUNK_NUMBERS, Progress, spans
 from prsnet.metrics.neighbours import Neighbours, nearest_within
-from prsnet.metrics.similarity import CosineRows, SimilarityRows
+from prsnet.metrics.similarity import CosineRows, GallerySimilarities
 
 CHUNK_PAIRS = 1 << 22
 """Pairs of images looked at together."""
@@ -60,7 +60,7 @@ class KReciprocal:
         """What reports call it."""
         return f"re-ranked by k-reciprocal encoding (k1={self.k1}, k2={self.k2}, lambda={self.weight:g})"
 
-    def similarities(self, query: Tensor, gallery: Tensor, progress: Progress | None = None) -> SimilarityRows:
+    def similarities(self, query: Tensor, gallery: Tensor, progress: Progress | None = None) -> GallerySimilarities:
         """Return the re-ranked similarities, -1..1, of (Q, D) to (G, D) unit vectors.
 
         The neighbourhoods are computed here, once (N = Q + G images: N x N x D multiplications by blocks, then sparse

@@ -11,14 +11,18 @@ from prsnet.metrics.inputs import CHUNK_NUMBERS, Progress, spans
 
 
 class SimilarityRows(Protocol):
-    """Anything that can say how alike some queries are to every gallery image; larger is more alike."""
+    """Anything that can say how alike some queries are to all of a gallery; larger is more alike."""
 
     def rows(self, queries: Tensor) -> Tensor:
         """Return (B, G) similarities of the queries ``queries`` (B,) int64; the caller may overwrite them."""
         ...
 
+
+class GallerySimilarities(SimilarityRows, Protocol):
+    """Similarities that can be had for a part of the gallery, too."""
+
     def restricted(self, columns: Tensor) -> SimilarityRows:
-        """Return the same for the gallery images ``columns`` (M,) int64 alone, in that order."""
+        """Return the similarities to the gallery images ``columns`` (M,) int64 alone, in that order."""
         ...
 
 
@@ -30,7 +34,7 @@ class Reranker(Protocol):
         """What the report's protocol calls it, with its settings."""
         ...
 
-    def similarities(self, query: Tensor, gallery: Tensor, progress: Progress | None = None) -> SimilarityRows:
+    def similarities(self, query: Tensor, gallery: Tensor, progress: Progress | None = None) -> GallerySimilarities:
         """Return the new similarities of (Q, D) to (G, D) unit vectors."""
         ...
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from prsnet.errors import DataError, InputError
-from prsnet.metrics.inputs import Progress, check_pair, compute_dtype, default_device, spans, unit_vectors
+from prsnet.metrics.inputs import Progress, check_pair, cosine_inputs, spans
 from prsnet.metrics.placing import default_block
 from prsnet.metrics.sides import Ints, Sides, cameras_known, gather_sides, identity_pairs, not_junk, protocol_name
 from prsnet.metrics.similarity import CosineRows, SimilarityRows
@@ -79,9 +79,8 @@ class PairTally:
         if not 0 <= fpr <= 1:
             raise InputError(f"false positive rate: expected 0..1, got {fpr}", hint="for example 0.001")
         right, wrong = self.accepted()
-        allowed = int(np.floor(fpr * wrong[0] * (1 + 1e-12)))
         # The threshold follows directly on the last bin that would let too many through.
-        last = int(np.count_nonzero(wrong > allowed)) - 1
+        last = int(np.count_nonzero(wrong / wrong[0] > fpr)) - 1
         threshold = float(self.edges[last]) + 1 / RESOLUTION if last >= 0 else float(self.edges[0])
         above = last + 1
         return OperatingPoint(
@@ -215,12 +214,7 @@ def verification_report(
     kept = not_junk(gallery)
     known = cameras_known(query, gallery)
     sides = gather_sides(query, gallery, kept, other_camera=exclude_same_camera and known)
-    where = torch.device(device) if device is not None else default_device(query, gallery)
-    dtype = compute_dtype(query, gallery)
-    source = CosineRows(
-        unit_vectors(query, "query", dtype=dtype, device=where),
-        unit_vectors(gallery, "gallery", rows=kept, dtype=dtype, device=where),
-    )
+    source = CosineRows(*cosine_inputs(query, gallery, kept, device))
     queries = np.flatnonzero(query.pids > DISTRACTOR_PID)
     tally, identities = tally_pairs(source, sides, queries, block_size, progress)
     for counts, kind in ((tally.positives, "of one identity"), (tally.negatives, "of two identities")):
