@@ -40,3 +40,40 @@ class CheckConfig:
                 ("workers", lambda v: v >= 0, "0 or more"),
             ],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """Collect unlabelled images of any sources for pre-training, without copies, broken or test images."""
+
+    sources: tuple[str, ...] = ()
+    """Datasets (their training images), folders of images, CSV files; of equal images the first source's is taken."""
+    out: str = ""
+    """JSON file for the pool; give it to `prsnet pretrain`."""
+    keep_out: tuple[str, ...] = ()
+    """Datasets whose query and gallery images, and copies of them, must not get in."""
+    include_test: bool = False
+    """Also take query and gallery images; every model made from the pool is then marked transductive."""
+    layout: str = "auto"
+    """Layout of all sources, when it shall not be recognised by their content; images: any tree of images."""
+    split_seed: int = 0
+    """Seed of the split into halves, for layouts without a split of their own; use the same in training."""
+    least_size: tuple[int, int] = (32, 16)
+    """Height and width in pixels below which images are left out."""
+    near: bool = True
+    """Leave out nearly equal images, too: other size, compression or light."""
+    copy: str | None = None
+    """Folder to copy the images to; without it the pool points at where they lie."""
+    workers: int = 0
+    """Threads that read images; 0: one per processor."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            [
+                ("sources", bool, "one or more folders or files"),
+                ("out", lambda v: v.endswith(".json"), "a file name ending in .json"),
+                ("least_size", lambda v: min(v) > 0, "two positive numbers"),
+                ("workers", lambda v: v >= 0, "0 or more"),
+            ],
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prsnet.cli.data_options import CheckConfig
+from prsnet.cli.data_options import CheckConfig, PoolConfig
 from prsnet.cli.progress import progress_bar
 from prsnet.errors import DataError
 from prsnet.files import write_json, write_text
@@ -57,3 +57,29 @@ def _dataset_or_images(config: CheckConfig) -> Dataset:
                 raise
             return load_images_only(config.data, layout="images")
     return load_dataset(config.data, layout=config.layout, seed=config.split_seed)
+
+
+def pool(config: PoolConfig) -> None:
+    """Run ``prsnet data pool``: write the manifest, print what was taken and left out."""
+    from prsnet.data.layouts import load_dataset, load_images_only
+    from prsnet.data.pool import copy_pool, make_pool, pool_text, write_pool
+
+    sources = [
+        load_images_only(source, layout=config.layout, seed=config.split_seed, include_test=config.include_test)
+        for source in config.sources
+    ]
+    with progress_bar("reading") as progress:
+        made = make_pool(
+            sources,
+            keep_out=[load_dataset(path, seed=config.split_seed) for path in config.keep_out],
+            least_size=config.least_size,
+            near=config.near,
+            workers=config.workers,
+            progress=progress,
+        )
+    if config.copy is not None:
+        with progress_bar("copying") as progress:
+            made = copy_pool(made, config.copy, progress=progress)
+    write_pool(made, config.out)
+    print(pool_text(made))
+    print(f"pool: {config.out}")

@@ -53,6 +53,13 @@ VERBS = (
         ("data",),
     ),
     Verb(
+        "data pool",
+        "collect unlabelled images of any sources for pre-training, without broken, double or test images",
+        "prsnet.cli.data_options:PoolConfig",
+        "prsnet.cli.data_verbs:pool",
+        ("sources",),
+    ),
+    Verb(
         "pretrain",
         "pre-train a network on unlabelled crops by reconstructing masked patches",
         "prsnet.config:PretrainConfig",

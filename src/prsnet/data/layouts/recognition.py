@@ -24,6 +24,7 @@ from prsnet.data.layouts.declaration import (
 from prsnet.data.layouts.folders import IDENTITY_FOLDERS, IDENTITY_SPLIT
 from prsnet.data.layouts.msmt17 import MSMT17
 from prsnet.data.layouts.names import MARKET1501, NAMED_IMAGES, NAMED_SPLIT, PKU_REID
+from prsnet.data.layouts.pooled import POOL
 from prsnet.data.layouts.table import CSV
 from prsnet.data.layouts.views import CUHK01, CUHK02, GRID, ILIDS, PES3D, PRID2011, VIPER
 from prsnet.data.splits import Parts
@@ -31,7 +32,7 @@ from prsnet.errors import DataError
 from prsnet.types import Dataset, ImageRecord
 
 LAYOUTS: tuple[Layout, ...] = (
-    *(MARKET1501, PKU_REID, CSV, NAMED_SPLIT, NAMED_IMAGES, IDENTITY_SPLIT, IDENTITY_FOLDERS, COCO),
+    *(MARKET1501, PKU_REID, CSV, NAMED_SPLIT, NAMED_IMAGES, IDENTITY_SPLIT, IDENTITY_FOLDERS, COCO, POOL),
     *(DUKEMTMC, OCCLUDED_DUKE, CUHK03, CUHK03_MAT, VERI776, LTCC, MSMT17, MARS, PRCC),
     *(VIPER, GRID, PRID2011, CUHK01, CUHK02, ILIDS, PES3D, OCCLUDED_REID, PARTIAL_REID, P_DUKEMTMC),
 )
@@ -191,6 +192,8 @@ def load_images_only(path: str | Path, *, layout: str = "auto", seed: int = 0, i
     if layout == PLAIN or (layout == "auto" and not _is_dataset(Path(path))):
         return _plain_tree(Path(path), given=str(path))
     dataset = load_dataset(path, layout=layout, seed=seed)
+    if "pool" in dataset.facts:
+        return dataset
     parts = ("train", "query", "gallery") if include_test else ("train",)
     chosen = {r.path for part in parts for r in getattr(dataset, part) if r.pid is None or r.pid > 0}
     tests = chosen & {record.path for record in (*dataset.query, *dataset.gallery)}
