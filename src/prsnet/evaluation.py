@@ -123,11 +123,13 @@ def transductive_reason(facts: Mapping[str, Any], dataset: Dataset) -> str:
     identities by another seed.
     """
     for verb, trained_on in _training_data(facts):
-        if trained_on.get("name") != dataset.name:
-            continue
         pool = trained_on.get("pool", {})
-        if dataset.name in pool.get("test_images_of", ()) or pool.get("test_images"):
+        same = trained_on.get("name") == dataset.name
+        # A pool of several sources has a name of its own, and lists the benchmarks whose test images are in it.
+        if dataset.name in pool.get("test_images_of", ()) or (same and pool.get("test_images")):
             return f"transductive: {verb} saw {pool.get('test_images')} query and gallery images of {dataset.name}"
+        if not same:
+            continue
         seeds = trained_on.get("split_seed"), dataset.facts.get("split_seed")
         if seeds[0] != seeds[1]:
             return f"transductive: {verb} split the identities of {dataset.name} by seed {seeds[0]}, not {seeds[1]}"
