@@ -132,8 +132,9 @@ def _refuse_foreign(file: Path) -> None:
         head = stream.read(10)
     if not head:
         raise CheckpointError(f"{file}: the file is empty", hint="copy the file again")
-    is_pickle = head[:1] == b"\x80" or head[:2] == b"PK" or file.suffix.lower() in _PICKLE_SUFFIXES
-    if is_pickle:
+    if head[8:9] == b"{":  # safetensors: the header's length in 8 bytes, which may be any, then JSON
+        return
+    if head[:1] == b"\x80" or head[:2] == b"PK" or file.suffix.lower() in _PICKLE_SUFFIXES:
         raise CheckpointError(
             f"{file}: looks like a pickle, which could run code; expected safetensors",
             hint="convert it with safetensors.torch.save_file in a place where you trust the file",

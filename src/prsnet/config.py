@@ -74,7 +74,8 @@ class RunConfig:
     workers: int = 2
     """Threads that decode images."""
     save_every: int | None = None
-    """Steps between saves of the state that --resume continues from; once per epoch when not given."""
+    """Steps between saves of the state that --resume continues from; when not given, the ends of epochs, at most two a
+    minute."""
     keep_every: int | None = None
     """Epochs between checkpoints that are kept beside the last and the best one; none when not given."""
     resume: bool = False

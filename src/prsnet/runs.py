@@ -76,6 +76,24 @@ class RunFolder:
             write_text(self.metrics, "".join(json.dumps(row) + "\n" for row in rows))
 
 
+def check_out(out: Path | str, *, resume: bool) -> None:
+    """Refuse a folder that a run cannot be written to, before anything else is done.
+
+    Raises:
+        InputError: a file; a folder in use though ``resume`` is off; a folder in use that is no run.
+    """
+    path = Path(out)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"--out {path}: is a file, expected a folder", hint="choose another --out")
+    inside = {entry.name for entry in path.iterdir()} if path.is_dir() else set()
+    if inside and not resume:
+        raise InputError(
+            f"--out {path}: the folder is not empty", hint="add --resume to go on, or choose another --out"
+        )
+    if inside - {"checkpoints"} and "config.json" not in inside:  # a kill may leave no more than the empty subfolder
+        raise InputError(f"--out {path}: not a run folder, config.json is missing", hint="choose another --out")
+
+
 def open_run(out: Path | str, config: Mapping[str, Any], *, resume: bool) -> RunFolder:
     """Create the run folder, or open it again.
 
@@ -85,20 +103,14 @@ def open_run(out: Path | str, config: Mapping[str, Any], *, resume: bool) -> Run
         resume: continue a run; it must have the same settings but for :data:`FREE_TO_CHANGE`.
 
     Raises:
-        InputError: the folder holds something already and ``resume`` is off, or cannot be made.
+        InputError: as :func:`check_out`, or the folder cannot be made.
         ConfigError: the run that is to be resumed has other settings; all of them are named.
     """
+    check_out(out, resume=resume)
     run = RunFolder(Path(out))
     plain = json.loads(json.dumps(config))
-    if run.path.exists() and not run.path.is_dir():
-        raise InputError(f"--out {run.path}: is a file, expected a folder", hint="choose another --out")
-    if run.path.is_dir() and any(run.path.iterdir()):
-        if not resume:
-            raise InputError(
-                f"--out {run.path}: the folder is not empty", hint="add --resume to go on, or choose another --out"
-            )
-        if (run.path / "config.json").exists():
-            _refuse_other_settings(run, plain)
+    if (run.path / "config.json").exists():
+        _refuse_other_settings(run, plain)
     try:
         run.checkpoints.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -22,7 +22,7 @@ from prsnet.errors import CheckpointError
 from prsnet.models.encoder import Encoder
 from prsnet.models.transfer import encoder_part, load_encoder
 from prsnet.rng import torch_stream
-from prsnet.runs import RunFolder, open_run
+from prsnet.runs import RunFolder, check_out, open_run
 from prsnet.training.distributed import Processes, join_processes, leave_processes
 from prsnet.training.memory import activation_bytes, require_memory
 
@@ -97,11 +97,13 @@ class Session:
 
 @contextlib.contextmanager
 def open_session(config: RunConfig, verb: str) -> Iterator[Session]:
-    """Choose device and precision, join the other processes, and leave them at the end."""
+    """Choose device and precision, join the other processes, check the run folder, and leave them at the end."""
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     processes = join_processes(device)
     try:
+        if processes.is_first:
+            check_out(config.out, resume=config.resume)
         yield Session(verb, device, precision, processes)
     finally:
         leave_processes()

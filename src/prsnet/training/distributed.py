@@ -87,3 +87,12 @@ def gather(rows: Tensor, processes: Processes) -> Tensor:
         return rows
     gathered: Tensor = _Gather.apply(rows, processes)  # type: ignore[no-untyped-call]
     return gathered
+
+
+def averaged(figures: dict[str, float], processes: Processes, device: torch.device) -> dict[str, float]:
+    """Return the mean over the processes of each figure; all must have the same names in the same order."""
+    if processes.count == 1:
+        return figures
+    values = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    return dict(zip(figures, (values / processes.count).tolist(), strict=True))

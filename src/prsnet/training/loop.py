@@ -23,9 +23,10 @@ from prsnet.data.loaders import ImageStore, Rows
 from prsnet.devices import autocast, make_scaler
 from prsnet.errors import InputError, TrainingError
 from prsnet.runs import RunFolder
-from prsnet.training.distributed import Processes
+from prsnet.training.distributed import Processes, averaged
 from prsnet.training.reporting import Reporter
-from prsnet.training.state import Counters, restore_state, save_state
+from prsnet.training.state import Counters, fingerprint, restore_state, save_state
+from prsnet.training.stopping import Stopped, StopSignals
 
 SAVE_INTERVAL = 30.0
 """Seconds between saves of the state at ends of epochs, so that short epochs do not spend their time on the disk."""
@@ -109,13 +110,14 @@ class Loop:
         self._called = self._wrap(task.step_module)
         self._saved_at = time.monotonic()
         self._saved_step = -1
+        self._rate = 0.0
 
     def fit(self) -> Counters:
         """Train to the last epoch; return where it ended.
 
         Raises:
             TrainingError: a loss that is not finite; the message names step, learning rate and last good checkpoint.
-            KeyboardInterrupt: passed on after the state was saved.
+            KeyboardInterrupt: at the end of the step, after the state was saved; at once when asked twice, unsaved.
         """
         self._resume()
         steps_per_epoch = math.ceil(len(self.task.plan(0)) / self.config.accumulate)
@@ -123,9 +125,10 @@ class Loop:
             self.run, self.config, self.counters.step, steps_per_epoch * self.epochs, self.processes
         )
         try:
-            for epoch in range(self.counters.epoch, self.epochs):
-                self._run_epoch(epoch)
-        except KeyboardInterrupt:
+            with StopSignals() as self._stop:
+                for epoch in range(self.counters.epoch, self.epochs):
+                    self._run_epoch(epoch)
+        except Stopped:
             self._save_state()
             self.reporter.say(f"interrupted at step {self.counters.step}; go on with --resume")
             raise
@@ -142,20 +145,22 @@ class Loop:
             self._train_step(chunk, images)
             self.counters.step += 1
             self.counters.done_in_epoch += 1
-            if self.config.save_every and self.counters.step % self.config.save_every == 0:
-                self._save_state()
+            if chunk is not left[-1]:  # after the last step, the end of the epoch comes first
+                if self.config.save_every and self.counters.step % self.config.save_every == 0:
+                    self._save_state()
+                self._stop.raise_if_asked()
         self.counters.epoch, self.counters.done_in_epoch = epoch + 1, 0
         self._end_epoch(epoch + 1)
 
     def _train_step(self, chunk: Sequence[Rows], images: Iterator[Tensor]) -> None:
         step = self.counters.step
-        rate = self.task.set_learning_rates(step)
+        rate = self._rate = self.task.set_learning_rates(step)
         self.task.step_module.train()
         for optimizer in self.task.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
         figures: dict[str, float] = {}
         for micro, rows in enumerate(chunk):
-            for name, value in self._backward(next(images), rows, micro, len(chunk), rate).items():
+            for name, value in self._backward(next(images), rows, micro, len(chunk)).items():
                 figures[name] = figures.get(name, 0.0) + value / len(chunk)
         for optimizer in self.task.optimizers.values():
             self.scaler.unscale_(optimizer)
@@ -168,7 +173,7 @@ class Loop:
         self._update_average()
         self.reporter.step(step, self.counters.epoch, figures, rate, images=sum(len(rows) for rows in chunk))
 
-    def _backward(self, images: Tensor, rows: Rows, micro: int, parts: int, rate: float) -> dict[str, float]:
+    def _backward(self, images: Tensor, rows: Rows, micro: int, parts: int) -> dict[str, float]:
         """Add one batch's gradients; return its losses."""
         hold_back = isinstance(self._called, DistributedDataParallel) and micro < parts - 1
         inputs = self.task.inputs(images.to(self.device, non_blocking=True), rows, step=self.counters.step, micro=micro)
@@ -176,9 +181,11 @@ class Loop:
             try:
                 with autocast(self.config.precision, self.device):
                     losses: dict[str, Tensor] = self._called(*inputs)
-                values = {name: float(value.detach()) for name, value in losses.items()}
+                own = {name: float(value.detach()) for name, value in losses.items()}
+                values = averaged(own, self.processes, self.device)  # so that all processes stop together
                 if not all(math.isfinite(value) for value in values.values()):
-                    raise self._not_finite(values, rate)
+                    named = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+                    raise self._not_finite("the loss is", self.counters.step + 1, f" ({named})")
                 self.scaler.scale(losses["loss"] / parts).backward()  # type: ignore[no-untyped-call]
             except torch.cuda.OutOfMemoryError as error:
                 raise InputError(
@@ -187,16 +194,21 @@ class Loop:
                 ) from error
         return values
 
-    def _not_finite(self, values: Mapping[str, float], rate: float) -> TrainingError:
-        named = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
-        good = self.run.state if self.run.state.exists() else "none yet"
+    def _not_finite(self, what: str, step: int, values: str) -> TrainingError:
+        last = self.run.checkpoints / "last.safetensors"
         return TrainingError(
-            f"the loss is not finite at step {self.counters.step}, learning rate {rate:.3g} ({named}); "
-            f"last good checkpoint: {good}",
-            hint="lower --learning-rate, set --clip-norm 1, or use --precision fp32; then --resume or start anew",
+            f"{what} not finite at step {step}, learning rate {self._rate:.3g}{values}; "
+            f"last good checkpoint: {last if last.exists() else 'none yet'}",
+            hint="start anew with a lower --learning-rate, --clip-norm 1 or --precision fp32; --init takes checkpoints",
         )
 
+    def _require_finite_weights(self) -> None:
+        """A gradient can overflow though the loss did not: such weights are neither evaluated nor saved."""
+        if not all(bool(torch.isfinite(parameter).all()) for parameter in self.task.step_module.parameters()):
+            raise self._not_finite("the weights are", self.counters.step, "")
+
     def _end_epoch(self, epoch: int) -> None:
+        self._require_finite_weights()
         figures = None
         if self.processes.is_first:
             with self._averaged_weights():
@@ -207,9 +219,12 @@ class Loop:
                     self._save_model(f"epoch-{epoch:04d}")
         self.processes.barrier()
         self.reporter.epoch(epoch, self.counters, figures)
-        is_late = time.monotonic() - self._saved_at >= SAVE_INTERVAL
-        if epoch == self.epochs or (is_late and not self.config.save_every):
+        every = self.config.save_every
+        is_due = self.counters.step % every == 0 if every else time.monotonic() - self._saved_at >= SAVE_INTERVAL
+        if is_due or epoch == self.epochs:
             self._save_state()
+        if epoch < self.epochs:
+            self._stop.raise_if_asked()
 
     def _keep_if_best(self, epoch: int, figures: Mapping[str, float]) -> None:
         score = figures[self.task.score_name]
@@ -219,11 +234,11 @@ class Loop:
 
     def _save_state(self) -> None:
         if self.processes.is_first and self._saved_step != self.counters.step:
+            self._require_finite_weights()
             with self._averaged_weights():
                 self._save_model("last")
-            save_state(
-                self.run.state, self.task.step_module, self.average, self.task.optimizers, self.scaler, self.counters
-            )
+            parts = self.task.step_module, self.average, self.task.optimizers, self.scaler
+            save_state(self.run.state, *parts, self.counters, fingerprint(self.task.store.paths))
             self._saved_step = self.counters.step
         self._saved_at = time.monotonic()
 
@@ -241,9 +256,8 @@ class Loop:
 
     def _resume(self) -> None:
         if self.config.resume and self.run.state.exists():
-            self.counters = restore_state(
-                self.run.state, self.task.step_module, self.average, self.task.optimizers, self.scaler
-            )
+            parts = self.task.step_module, self.average, self.task.optimizers, self.scaler
+            self.counters = restore_state(self.run.state, *parts, fingerprint(self.task.store.paths))
             self._saved_step = self.counters.step
         if self.processes.is_first:
             self.run.forget_after(self.counters.step)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from prsnet.checkpoint import load_checkpoint, save_checkpoint
-from prsnet.errors import CheckpointError
+from prsnet.errors import CheckpointError, ConfigError
 
 KIND = "training-state"
 
@@ -42,14 +44,16 @@ def save_state(
     optimizers: Mapping[str, torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
     counters: Counters,
+    images: str,
 ) -> None:
-    """Write everything to ``path`` atomically."""
+    """Write everything to ``path`` atomically; ``images`` says what :func:`fingerprint` says of the training images."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     tensors.update({f"average.{name}": value for name, value in (average or {}).items()})
     plain: dict[str, Any] = {}
     for name, optimizer in optimizers.items():
         plain[name] = _split_optimizer(name, optimizer, tensors)
-    description = {"kind": KIND, "counters": asdict(counters), "optimizers": plain, "scaler": scaler.state_dict()}
+    description = {"kind": KIND, "images": images, "counters": asdict(counters), "optimizers": plain}
+    description["scaler"] = scaler.state_dict()
     save_checkpoint(path, tensors, description, sidecar=False)
 
 
@@ -59,13 +63,20 @@ def restore_state(
     average: dict[str, Tensor] | None,
     optimizers: Mapping[str, torch.optim.Optimizer],
     scaler: torch.amp.GradScaler,
+    images: str,
 ) -> Counters:
     """Load what :func:`save_state` wrote into the given objects; return the counters.
 
     Raises:
+        ConfigError: the run was trained on other images.
         CheckpointError: the file is broken or belongs to another model or other optimisers.
     """
     tensors, description = load_checkpoint(path, kind=KIND)
+    if description.get("images") != images:
+        raise ConfigError(
+            f"{path}: the run has other training images ({description.get('images')} then, {images} now)",
+            hint="resume with the images that the run began with, or start another run",
+        )
     try:
         model.load_state_dict(_under(tensors, "model."))
         if average is not None:
@@ -83,6 +94,14 @@ def restore_state(
         raise CheckpointError(
             f"{path}: does not fit this run: {reason}", hint="start another run in another --out"
         ) from error
+
+
+def fingerprint(paths: Sequence[Path]) -> str:
+    """Return how many images these are and a digest of their names below their common folder, which may move."""
+    parents = [str(path.parent) for path in paths]
+    top = os.path.commonpath(parents) if parents else ""
+    names = "\n".join(os.path.relpath(path, top) for path in paths)
+    return f"{len(paths)} images, {hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()[:12]}"
 
 
 def _split_optimizer(name: str, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:

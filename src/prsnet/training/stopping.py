@@ -1,0 +1,48 @@
+"""Ctrl-C and a scheduler's SIGTERM end a run between two steps, where its state is whole and can be saved."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stopped(KeyboardInterrupt):
+    """The user asked to stop; raised where nothing is half done."""
+
+
+class StopSignals:
+    """A context in which the first signal is remembered for :meth:`raise_if_asked`; the second interrupts at once.
+
+    Outside the main thread, where Python takes no signals, it changes nothing.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopSignals:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._remember) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
+
+    def raise_if_asked(self) -> None:
+        """Raise :class:`Stopped` if a signal came."""
+        if self.asked:
+            raise Stopped
+
+    def _remember(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        os.write(2, b"\nstopping after this step; once more to stop at once\n")  # print may not be used in a handler

@@ -1,0 +1,89 @@
+"""Several processes train as one: gloo on this machine, started by torchrun as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from prsnet.cli.main import main
+from prsnet.errors import ConfigError
+from prsnet.training.distributed import Processes, averaged, gather
+
+SHAPE = ["--preset", "pico", "--image-size", "64", "32", "--no-tensorboard", "--quiet", "--workers", "1", "--seed", "2"]
+PRETRAIN = ["pretrain", *SHAPE, "--epochs", "2", "--batch-size", "8", "--hold-out", "0.1", "--accumulate", "2"]
+TRAIN = ["train", *SHAPE, "--epochs", "2", "--identities", "4", "--hold-out", "0.3", "--evaluate-every", "1"]
+
+
+def torchrun(arguments: Sequence[str], processes: int = 2) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+    return subprocess.run(
+        [*launcher, "-m", "prsnet", *arguments], env=environment, capture_output=True, text=True, timeout=300
+    )
+
+
+def rows_of(run: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_curves")
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(PRETRAIN, id="pretrain"),
+        pytest.param([*TRAIN, "--loss", "mctl", "--accumulate", "2", "--ema", "0.9"], id="mctl"),
+        pytest.param([*TRAIN, "--loss", "ctl", "--clip-norm", "1"], id="ctl"),
+    ],
+)
+def test_two_processes_give_the_losses_of_one(arguments: list[str], tiny_market: Path, tmp_path: Path) -> None:
+    """Person 8 has three images, so one process or the other meets a padded slot in each epoch.
+
+    Losses, the gradient's norm, held-out figures and the weights at the end agree but for the order of additions.
+    """
+    verb, *flags = arguments
+    assert main([verb, str(tiny_market), "--out", str(tmp_path / "one"), *flags]) == 0
+    done = torchrun([verb, str(tiny_market), "--out", str(tmp_path / "two"), *flags])
+    assert done.returncode == 0, done.stderr
+    one, two = rows_of(tmp_path / "one"), rows_of(tmp_path / "two")
+    assert [sorted(row) for row in one] == [sorted(row) for row in two]
+    assert len(one) > 5
+    for expected, found in zip(one, two, strict=True):
+        for name in set(expected) - {"images_per_second", "held_out"}:
+            assert found[name] == pytest.approx(expected[name], rel=2e-4, abs=1e-5), (name, expected, found)
+        assert found.get("held_out", {}) == pytest.approx(expected.get("held_out", {}), rel=1e-3, abs=1e-3)
+    weights = [load_file(tmp_path / name / "checkpoints" / "last.safetensors") for name in ("one", "two")]
+    whole = [torch.cat([value.double().flatten() for _, value in sorted(part.items())]) for part in weights]
+    assert (whole[1] - whole[0]).norm() < 1e-3 * whole[0].norm()
+    assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
+    assert (tmp_path / "two" / "log.txt").read_text().count("on 2 processes") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_refuse_together_what_one_refuses(tiny_market: Path, tmp_path: Path) -> None:
+    done = torchrun([*TRAIN, str(tiny_market), "--out", str(tmp_path / "run"), "--identities", "5"])
+    assert done.returncode != 0
+    assert "error: --identities 5 cannot be shared evenly by 2 processes" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_process_works_on_its_own_rows() -> None:
+    rows = [Processes(rank, 4).rows(12) for rank in range(4)]
+    assert [i for part in rows for i in range(12)[part]] == list(range(12))
+    with pytest.raises(ConfigError, match="--identities 10 cannot be shared evenly by 4"):
+        Processes(0, 4).require_divisible(10, "--identities")
+
+
+def test_one_process_needs_no_other() -> None:
+    rows = torch.randn(3, 2, requires_grad=True)
+    assert gather(rows, Processes()) is rows
+    assert averaged({"loss": 1.5}, Processes(), torch.device("cpu")) == {"loss": 1.5}
