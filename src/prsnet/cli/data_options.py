@@ -77,3 +77,34 @@ class PoolConfig:
                 ("workers", lambda v: v >= 0, "0 or more"),
             ],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackConfig:
+    """Decode a dataset once into one file at training size; training from it starts at once and is bitwise the same."""
+
+    data: str = ""
+    """Folder, CSV file or pool with the images."""
+    out: str = ""
+    """File to write; its name ends in .pack. Give it to the other verbs in place of the folder."""
+    image_size: tuple[int, int] = (256, 128)
+    """Height and width in pixels; must be the training's."""
+    unlabelled: bool = False
+    """Pack any tree of images for pre-training, without labels."""
+    layout: str = "auto"
+    """Layout of the data, when it shall not be recognised by its content."""
+    split_seed: int = 0
+    """Seed of the split into halves, for layouts without a split of their own; it is packed, too."""
+    workers: int = 0
+    """Threads that decode images; 0: one per processor."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            [
+                ("data", bool, "a dataset folder or file"),
+                ("out", lambda v: v.endswith(".pack"), "a file name ending in .pack"),
+                ("image_size", lambda v: min(v) > 0, "two positive numbers"),
+                ("workers", lambda v: v >= 0, "0 or more"),
+            ],
+        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prsnet.cli.data_options import CheckConfig, PoolConfig
+from prsnet.cli.data_options import CheckConfig, PackConfig, PoolConfig
 from prsnet.cli.progress import progress_bar
 from prsnet.errors import DataError
 from prsnet.files import write_json, write_text
@@ -83,3 +83,19 @@ def pool(config: PoolConfig) -> None:
     write_pool(made, config.out)
     print(pool_text(made))
     print(f"pool: {config.out}")
+
+
+def pack(config: PackConfig) -> None:
+    """Run ``prsnet data pack``: write the file, print what is in it."""
+    from prsnet.data.layouts import load_dataset, load_images_only
+    from prsnet.data.pack import pack_dataset
+
+    load = load_images_only if config.unlabelled else load_dataset
+    dataset = load(config.data, layout=config.layout, seed=config.split_seed)
+    with progress_bar("packing") as progress:
+        pack_dataset(dataset, config.out, config.image_size, workers=config.workers, progress=progress)
+    counts = {"train": len(dataset.train), "query": len(dataset.query), "gallery": len(dataset.gallery)}
+    height, width = config.image_size
+    size = Path(config.out).stat().st_size / 1e6
+    print(f"{dataset.name}: " + ", ".join(f"{count} {part}" for part, count in counts.items()) + " images")
+    print(f"pack: {config.out} ({width}x{height} pixels, {size:.1f} MB)")

@@ -60,6 +60,13 @@ VERBS = (
         ("sources",),
     ),
     Verb(
+        "data pack",
+        "decode a dataset once into one file at training size",
+        "prsnet.cli.data_options:PackConfig",
+        "prsnet.cli.data_verbs:pack",
+        ("data",),
+    ),
+    Verb(
         "pretrain",
         "pre-train a network on unlabelled crops by reconstructing masked patches",
         "prsnet.config:PretrainConfig",

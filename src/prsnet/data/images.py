@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from prsnet.data.pack_file import open_pack, packed_row
 from prsnet.errors import DataError
 
 try:  # The optional extra "fast": libjpeg-turbo without Pillow's copies.
@@ -99,13 +100,17 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS, max_bytes: int
     pixels show :data:`MEAN_COLOUR`, which normalisation turns into 0; of an animation the first frame is taken.
 
     Args:
-        path: a file of one of :data:`FORMATS`, whatever its suffix.
+        path: a file of one of :data:`FORMATS`, whatever its suffix; or a packed image (:mod:`prsnet.data.pack_file`).
         max_pixels: largest width times height, judged by the header before decoding.
         max_bytes: largest file.
 
     Raises:
         DataError: the file is missing, empty, too large, truncated, or not an image; the message names it.
     """
+    packed = packed_row(Path(path))
+    if packed is not None:
+        file, row = packed
+        return np.ascontiguousarray(open_pack(file).take(np.array([row]))[0].transpose(1, 2, 0))
     return decode_image(_read_bytes(Path(path), max_bytes), name=str(path), max_pixels=max_pixels)
 
 
@@ -226,9 +231,20 @@ def load_image(path: str | Path, size: tuple[int, int]) -> Pixels:
     """Return the image at ``path``, resized to ``size`` (H, W), as (H, W, 3) uint8 RGB: channels last.
 
     Raises:
-        DataError: as :func:`read_image`.
+        DataError: as :func:`read_image`; or a packed image has another size, for resized twice it would be another one.
     """
-    return resize_image(read_image(path), size)
+    pixels = read_image(path)
+    if pixels.shape[:2] != size and packed_row(Path(path)) is not None:
+        raise other_pack_size(Path(path).parent, (pixels.shape[0], pixels.shape[1]), size)
+    return resize_image(pixels, size)
+
+
+def other_pack_size(file: Path, packed: tuple[int, int], wanted: tuple[int, int]) -> DataError:
+    """Return the error that ``file`` holds images of another size (H, W) than wanted."""
+    return DataError(
+        f"{file}: images packed at {packed[1]}x{packed[0]} pixels, wanted {wanted[1]}x{wanted[0]}",
+        hint=f"pack them again with --image-size {wanted[0]} {wanted[1]}",
+    )
 
 
 def load_stack(

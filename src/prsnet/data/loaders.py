@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from prsnet.data.images import load_image, load_stack
+from prsnet.data.images import load_image, load_stack, other_pack_size
+from prsnet.data.pack_file import rows_of_one_pack
 from prsnet.data.samplers import PADDING
 from prsnet.types import UNKNOWN_CAMID, Batch, ImageRecord
 
@@ -19,7 +20,7 @@ Rows = npt.NDArray[np.int64]
 
 
 class ImageStore:
-    """The images of a list of files at one size, as uint8.
+    """The images of a list of files at one size, as uint8. Those of one packed file are taken from it, never decoded.
 
     Args:
         paths: the files.
@@ -29,7 +30,8 @@ class ImageStore:
         progress: called with (done, total) while the cache is filled.
 
     Raises:
-        DataError: an image cannot be read (when filling the cache, else when it is first needed).
+        DataError: an image cannot be read (when filling the cache, else when it is first needed), or images are packed
+            at another size.
     """
 
     def __init__(
@@ -45,7 +47,11 @@ class ImageStore:
         self.size = size
         self.workers = workers
         self._cache: torch.Tensor | None = None
-        if self.bytes_needed(len(self.paths), size) <= memory:
+        self._packed = rows_of_one_pack(self.paths) if self.paths else None
+        if self._packed is not None:
+            if self._packed[0].size != size:
+                raise other_pack_size(self._packed[0].path, self._packed[0].size, size)
+        elif self.bytes_needed(len(self.paths), size) <= memory:
             self._cache = torch.from_numpy(load_stack(self.paths, size, workers=workers, progress=progress))
 
     @staticmethod
@@ -59,7 +65,7 @@ class ImageStore:
     @property
     def cached(self) -> bool:
         """Whether all images are decoded already."""
-        return self._cache is not None
+        return self._cache is not None or self._packed is not None
 
     def take(self, rows: Rows) -> torch.Tensor:
         """Return the images of ``rows``: uint8 (len(rows), 3, H, W); padded slots are black."""
@@ -70,6 +76,10 @@ class ImageStore:
             return images
         images = torch.zeros((len(rows), 3, *self.size), dtype=torch.uint8)
         wanted = np.flatnonzero(present)
+        if self._packed is not None:
+            pack, places = self._packed
+            images[torch.from_numpy(wanted)] = torch.from_numpy(pack.take(places[rows[wanted]]))
+            return images
         with ThreadPoolExecutor(self.workers) as pool:
             decoded = pool.map(lambda row: load_image(self.paths[row], self.size), rows[wanted])
             for place, pixels in zip(wanted, decoded, strict=True):

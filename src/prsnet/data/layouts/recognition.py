@@ -24,6 +24,7 @@ from prsnet.data.layouts.declaration import (
 from prsnet.data.layouts.folders import IDENTITY_FOLDERS, IDENTITY_SPLIT
 from prsnet.data.layouts.msmt17 import MSMT17
 from prsnet.data.layouts.names import MARKET1501, NAMED_IMAGES, NAMED_SPLIT, PKU_REID
+from prsnet.data.layouts.packed import PACK
 from prsnet.data.layouts.pooled import POOL
 from prsnet.data.layouts.table import CSV
 from prsnet.data.layouts.views import CUHK01, CUHK02, GRID, ILIDS, PES3D, PRID2011, VIPER
@@ -32,7 +33,7 @@ from prsnet.errors import DataError
 from prsnet.types import Dataset, ImageRecord
 
 LAYOUTS: tuple[Layout, ...] = (
-    *(MARKET1501, PKU_REID, CSV, NAMED_SPLIT, NAMED_IMAGES, IDENTITY_SPLIT, IDENTITY_FOLDERS, COCO, POOL),
+    *(MARKET1501, PKU_REID, CSV, NAMED_SPLIT, NAMED_IMAGES, IDENTITY_SPLIT, IDENTITY_FOLDERS, COCO, POOL, PACK),
     *(DUKEMTMC, OCCLUDED_DUKE, CUHK03, CUHK03_MAT, VERI776, LTCC, MSMT17, MARS, PRCC),
     *(VIPER, GRID, PRID2011, CUHK01, CUHK02, ILIDS, PES3D, OCCLUDED_REID, PARTIAL_REID, P_DUKEMTMC),
 )
@@ -154,7 +155,9 @@ def _dataset(layout: Layout, root: Path, parts: Parts, *, given: str, variant: s
     published = layout.variants[variant].published if variant in layout.variants else layout.published
     differs = {key: [counts[key], count] for key, count in published.items() if counts[key] != count}
     own = root.resolve()
-    name = layout.name if published and not differs else own.stem if own.is_file() else own.name
+    name = parts.facts.pop("name", "") or (own.stem if own.is_file() else own.name)
+    if published and not differs:
+        name = layout.name
     facts: dict[str, Any] = {"layout": layout.name, "root": given, "counts": counts}
     facts.update({**({"variant": variant} if variant else {}), **parts.facts})
     if layout.note:
