@@ -11,7 +11,11 @@ import ast
 import dataclasses
 import functools
 import inspect
+import numbers
+import os
 import textwrap
+import types
+import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -183,8 +187,8 @@ class TrainConfig(RunConfig):
     """Probability of a horizontal flip."""
     pad: int | None = None
     """Pixels of padding before the random crop; 10 per 256 pixels of height when not given."""
-    erase: float = 0.5
-    """Probability of random erasing."""
+    erase: float | None = None
+    """Probability of random erasing; the preset's when not given: 0.5, and 0 for pico and nano."""
     hold_out: float | None = None
     """Share of the training identities kept out to choose the best checkpoint on; 0: the last is the best.
     Not given: a tenth, none with fewer than 40 identities."""
@@ -213,22 +217,77 @@ class TrainConfig(RunConfig):
 
 
 def check_fields(config: Any, checks: Iterable[Check]) -> None:
-    """Raise one ConfigError that lists every field whose value its check refuses.
+    """Raise one ConfigError that lists every field whose value has another type or is refused by its check.
+
+    Lists become tuples and paths texts, so that both may be given in Python.
 
     Args:
-        config: a dataclass instance.
+        config: a dataclass instance, frozen or not.
         checks: triples of field name, test of its value, and what was expected in words.
     """
-    faults = []
+    faults: dict[str, str] = {}
+    for name, hint in _hints(type(config)).items():
+        value = _plain(getattr(config, name))
+        object.__setattr__(config, name, value)
+        if not _is_of(value, hint):
+            faults[name] = f"{name}: expected {expected_words(hint)}, got {value!r}"
     for name, is_good, expected in checks:
         value = getattr(config, name)
-        if not is_good(value):
+        if name not in faults and not is_good(value):
             shown = "not given" if value in ("", None) else f"got {value!r}"
-            fault = f"{name}: expected {expected}, {shown}"
-            if fault not in faults:
-                faults.append(fault)
+            faults[name] = f"{name}: expected {expected}, {shown}"
     if faults:
-        raise ConfigError("; ".join(faults), hint="see --help for each option's meaning")
+        raise ConfigError("; ".join(faults.values()), hint="see --help for each option's meaning")
+
+
+def expected_words(hint: Any) -> str:
+    """Return in words what a type hint of a config's field takes."""
+    inner = without_none(hint)
+    if typing.get_origin(inner) is Literal:
+        return " or ".join(map(str, typing.get_args(inner)))
+    if typing.get_origin(inner) is tuple:
+        items = typing.get_args(inner)
+        count = "" if items[-1] is Ellipsis else f"{len(items)} "
+        return count + {int: "whole numbers", float: "numbers", str: "texts"}[items[0]]
+    words = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+    return words.get(inner, str(inner))
+
+
+def without_none(hint: Any) -> Any:
+    """Return T for ``T | None``, any other hint as it is."""
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        rest = [part for part in typing.get_args(hint) if part is not type(None)]
+        return rest[0] if len(rest) == 1 else hint
+    return hint
+
+
+@functools.cache
+def _hints(config_class: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(config_class)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config_class)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _is_of(value: Any, hint: Any) -> bool:
+    """Return whether ``value`` is what the hint of a config's field says; a whole number is a number, too."""
+    inner = without_none(hint)
+    if value is None:
+        return inner is not hint
+    if typing.get_origin(inner) is Literal:
+        return value in typing.get_args(inner)
+    if typing.get_origin(inner) is tuple:
+        items = typing.get_args(inner)
+        kinds = items[:1] * len(value) if isinstance(value, tuple) and items[-1] is Ellipsis else items
+        return isinstance(value, tuple) and len(value) == len(kinds) and all(map(_is_of, value, kinds))
+    if inner in (int, float):
+        number = numbers.Integral if inner is int else numbers.Real
+        return isinstance(value, number) and not isinstance(value, bool)
+    return isinstance(value, inner)
 
 
 def field_documentation(config_class: type) -> dict[str, str]:

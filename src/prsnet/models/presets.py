@@ -75,7 +75,7 @@ PRESETS: dict[str, Preset] = {
         widths=(24, 48, 96, 192),
         decoder_depths=(1, 2, 1, 1),
         embedding_dim=256,
-        layer_scale=1e-2,
+        layer_scale=1.0,
     ),
     "nano": Preset(
         name="nano",
@@ -83,10 +83,10 @@ PRESETS: dict[str, Preset] = {
         image_size=(128, 64),
         patch=(8, 4),
         depths=(2, 2, 4, 2),
-        widths=(40, 80, 160, 320),
+        widths=(32, 64, 128, 256),
         decoder_depths=(2, 4, 2, 2),
         embedding_dim=512,
-        layer_scale=1e-2,
+        layer_scale=1.0,
     ),
     "tiny": Preset(
         name="tiny",
@@ -117,7 +117,7 @@ PRESETS: dict[str, Preset] = {
         widths=(32, 64, 128, 256),
         decoder_depths=(2, 4, 2, 2),
         embedding_dim=512,
-        layer_scale=1e-2,
+        layer_scale=1.0,
     ),
     "hybrid-tiny": Preset(
         name="hybrid-tiny",

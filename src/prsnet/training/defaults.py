@@ -35,16 +35,18 @@ class TrainSchedule:
     identities: int = 16
     schedule: Literal["steps", "cosine"] = "steps"
     milestones: tuple[int, ...] = (40, 70)
+    erase: float = 0.5
     evaluate_every: int = 10
 
 
+# Random erasing of a small image from scratch, for tens of epochs, costs more than it gives: docs/results.md.
 PRETRAIN: dict[str, PretrainSchedule] = {
-    "pico": PretrainSchedule(epochs=60, warmup_epochs=5, learning_rate=4e-3),
-    "nano": PretrainSchedule(epochs=200, warmup_epochs=10, learning_rate=2e-3),
+    "pico": PretrainSchedule(epochs=100, warmup_epochs=5, learning_rate=4e-3),
+    "nano": PretrainSchedule(epochs=100, warmup_epochs=5, learning_rate=4e-3),
 }
 TRAIN: dict[str, TrainSchedule] = {
-    "pico": TrainSchedule(epochs=30, warmup_epochs=3, learning_rate=1e-3, schedule="cosine"),
-    "nano": TrainSchedule(epochs=60, warmup_epochs=5, learning_rate=1e-3, schedule="cosine"),
+    "pico": TrainSchedule(epochs=60, warmup_epochs=3, learning_rate=1e-3, schedule="cosine", erase=0.0),
+    "nano": TrainSchedule(epochs=60, warmup_epochs=3, learning_rate=1e-3, schedule="cosine", erase=0.0),
 }
 
 

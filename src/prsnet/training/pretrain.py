@@ -22,7 +22,7 @@ from prsnet.devices import autocast
 from prsnet.errors import ConfigError
 from prsnet.models.autoencoder import Autoencoder, reconstruction_loss
 from prsnet.models.description import describe
-from prsnet.models.masking import random_mask
+from prsnet.models.masking import hidden_count, random_mask
 from prsnet.models.presets import build_autoencoder, resolve
 from prsnet.rng import numpy_stream, torch_stream
 from prsnet.runs import RunFolder
@@ -73,6 +73,7 @@ class PretrainTask:
         self.initialisation = take_encoder(autoencoder.encoder, config.init, session)
         self.model: Autoencoder = autoencoder.to(session.device)
         self.step_module = ReconstructionStep(self.model, config)
+        require_hidden(self.model.grid, config.mask_ratio)
         training, held_out = split_images(dataset.train, config.hold_out, seed=config.seed)
         self.count = len(training)
         self.batch_size = min(config.batch_size, len(training))
@@ -183,6 +184,13 @@ def split_images(records: Sequence[ImageRecord], share: float, *, seed: int) -> 
     order = numpy_stream(seed, "held-out images").permutation(len(records))
     paths = [record.path for record in records]
     return [paths[i] for i in sorted(order[held:])], [paths[i] for i in sorted(order[:held])]
+
+
+def require_hidden(grid: tuple[int, int], ratio: float) -> None:
+    """Raise ConfigError when the ratio hides not even one patch of a grid, so that nothing is to be reconstructed."""
+    patches = grid[0] * grid[1]
+    if hidden_count(patches, ratio) < 1:
+        raise ConfigError(f"mask_ratio {ratio} hides none of {patches} patches", hint="use --mask-ratio 0.75")
 
 
 def decay_groups(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

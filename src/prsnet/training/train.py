@@ -8,13 +8,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from prsnet.config import TrainConfig
-from prsnet.data.augment import apply_training, draw_training, take_rows
+from prsnet.data.augment import apply_training, draw_training, normalise, take_rows
 from prsnet.data.layouts import load_dataset
-from prsnet.data.loaders import LabelTable, Rows
+from prsnet.data.loaders import ImageStore, LabelTable, Rows
 from prsnet.data.samplers import identity_batches
 from prsnet.data.splits import hold_out
 from prsnet.data.suitability import check_training, require
@@ -37,6 +38,8 @@ from prsnet.training.loop import Loop
 from prsnet.training.schedule import warmup_cosine, warmup_steps
 from prsnet.types import Batch, Dataset, ImageRecord
 
+SCALED_ON = 64
+"""Images that the projection's first scale is measured on."""
 HELD_OUT_SHARE = 0.1
 HELD_OUT_FROM = 40
 """Identities from which a tenth is held out by default: with fewer, the few held out would choose by chance."""
@@ -116,6 +119,7 @@ class TrainTask:
         self.needs_masks = config.loss in ("mctl", "mctl-raw-query")
         self._check_fit()
         self.store = session.store([record.path for record in records], self.image_size, config)
+        scale_projection(self.model, self.store)
         self.optimizers = self._make_optimizers()
         self.per_epoch = math.ceil(len(self.plan(0)) / config.accumulate)
 
@@ -161,7 +165,7 @@ class TrainTask:
             generator=torch_stream(config.seed, "augment", step, micro),
             flip=config.flip,
             pad=self.pad,
-            erase=config.erase,
+            erase=config.erase or 0.0,
         )
         mask = None
         if self.needs_masks:
@@ -241,6 +245,25 @@ def train(config: TrainConfig) -> Path:
         Loop(task, run, task.config, device=session.device, processes=session.processes).fit()
         session.finish(run)
         return run.path
+
+
+def scale_projection(model: ReidModel, store: ImageStore) -> None:
+    """Scale the fresh projection so that features of training images lie at a distance of about 1 from their mean.
+
+    Encoders come with vectors of very different length: one from scratch of a few units, a pre-trained one of tens.
+    The triplet losses measure in the unit of their margin, 0.5: far above it they would first of all shrink what the
+    encoder has learned. What it is worth stands in docs/results.md.
+    """
+    rows = np.linspace(0, len(store) - 1, min(SCALED_ON, len(store))).astype(np.int64)
+    images = normalise(store.take(rows).to(model.projection.weight.device))
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        features = model.features(images)
+        deviation = (features - features.mean(dim=0)).norm(dim=1).mean()
+        if deviation > 0:
+            model.projection.weight.div_(deviation)
+    model.train(was_training)
 
 
 def select_held_out(dataset: Dataset, config: TrainConfig) -> tuple[Sequence[ImageRecord], Dataset | None]:
