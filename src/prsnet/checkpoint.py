@@ -98,7 +98,7 @@ def read_description(path: Path | str) -> dict[str, Any]:
     if not isinstance(description, dict):
         raise CheckpointError(f"{file}: the description in the header is not a JSON object of at most 4 MiB")
     version = description.get("format_version")
-    if not isinstance(version, int) or not 1 <= version <= FORMAT_VERSION:
+    if type(version) is not int or not 1 <= version <= FORMAT_VERSION:  # True is no version
         raise CheckpointError(
             f"{file}: format version {version!r}, this prsnet reads 1 to {FORMAT_VERSION}", hint="update prsnet"
         )

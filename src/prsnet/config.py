@@ -16,7 +16,7 @@ import os
 import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -225,12 +225,10 @@ def check_fields(config: Any, checks: Iterable[Check]) -> None:
         config: a dataclass instance, frozen or not.
         checks: triples of field name, test of its value, and what was expected in words.
     """
-    faults: dict[str, str] = {}
-    for name, hint in _hints(type(config)).items():
-        value = _plain(getattr(config, name))
+    values = {field.name: _plain(getattr(config, field.name)) for field in dataclasses.fields(config)}
+    for name, value in values.items():
         object.__setattr__(config, name, value)
-        if not _is_of(value, hint):
-            faults[name] = f"{name}: expected {expected_words(hint)}, got {value!r}"
+    faults = type_faults(type(config), values)
     for name, is_good, expected in checks:
         value = getattr(config, name)
         if name not in faults and not is_good(value):
@@ -238,6 +236,16 @@ def check_fields(config: Any, checks: Iterable[Check]) -> None:
             faults[name] = f"{name}: expected {expected}, {shown}"
     if faults:
         raise ConfigError("; ".join(faults.values()), hint="see --help for each option's meaning")
+
+
+def type_faults(config_class: type, values: Mapping[str, Any]) -> dict[str, str]:
+    """Return field name -> what is wrong, for the values that are not of their field's type."""
+    hints = typing.get_type_hints(config_class)
+    return {
+        name: f"{name}: expected {expected_words(hints[name])}, got {value!r}"
+        for name, value in values.items()
+        if not _is_of(value, hints[name])
+    }
 
 
 def expected_words(hint: Any) -> str:
@@ -259,12 +267,6 @@ def without_none(hint: Any) -> Any:
         rest = [part for part in typing.get_args(hint) if part is not type(None)]
         return rest[0] if len(rest) == 1 else hint
     return hint
-
-
-@functools.cache
-def _hints(config_class: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(config_class)
-    return {field.name: hints[field.name] for field in dataclasses.fields(config_class)}
 
 
 def _plain(value: Any) -> Any:

@@ -13,14 +13,29 @@ from typing import Any
 from prsnet.errors import InputError
 
 
+def require_writable(path: Path | str) -> None:
+    """Refuse a place that no file can be written to, before the work whose result shall go there.
+
+    Raises:
+        InputError: a folder, or something below a file.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise InputError(f"{target}: is a folder, expected the name of a file to write", hint="add a file name")
+    above = next(parent for parent in target.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError(f"{target}: cannot be written: {above} is no folder to write to", hint="choose another place")
+
+
 @contextmanager
 def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and takes the name, on failure it vanishes.
 
     Raises:
-        InputError: the folder cannot be created or written.
+        InputError: the folder cannot be created or written, or ``path`` is itself a folder.
     """
     target = Path(path)
+    require_writable(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=f".part{target.suffix}", dir=target.parent)

@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 import difflib
 import re
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any, TypeVar
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser, Namespace
 
-from prsnet.config import field_documentation
+from prsnet.config import expected_words, field_documentation, type_faults, without_none
 from prsnet.errors import ConfigError
 
 ConfigT = TypeVar("ConfigT")
@@ -39,10 +38,9 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], *, prog: str, positi
         file = _config_file(argv)
         if file is not None:
             settings = read_settings(file, config_class)
-            checked = parser.parse_object(settings)
-            parser = make_parser(config_class, prog=prog, positionals=positionals, defaults=_plain(checked))
+            parser = make_parser(config_class, prog=prog, positionals=positionals, defaults=settings)
         namespace = parser.parse_args(list(argv))
-    except (argparse.ArgumentError, TypeError) as error:
+    except argparse.ArgumentError as error:
         raise _explained(str(error), config_class, prog) from error
     values = {name: _frozen(namespace[name]) for name in field_documentation(config_class)}
     config = config_class(**values)
@@ -57,7 +55,7 @@ def make_parser(
 ) -> ArgumentParser:
     """Return the parser of a verb: every field of its config, ``--config`` and ``--print-config``."""
     summary = (config_class.__doc__ or "").strip().splitlines()[0]
-    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False)
+    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, allow_abbrev=False)
     documentation, hints = field_documentation(config_class), typing.get_type_hints(config_class)
     fields = {field.name: field for field in dataclasses.fields(config_class)}
     for name in [*positionals, *(name for name in fields if name not in positionals)]:
@@ -75,17 +73,18 @@ def read_settings(file: Path, config_class: type) -> dict[str, Any]:
     """Return the settings of a YAML or JSON file; the keys are the config's fields, with ``_``.
 
     Raises:
-        ConfigError: the file cannot be read, or has keys that are no fields; all of them are named.
+        ConfigError: the file cannot be read, has keys that are no fields, or values of another type; all are named.
     """
     try:
         settings = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not text"
         raise ConfigError(f"--config {file}: cannot be read: {reason}", hint="check the path") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"--config {file}: not YAML: {' '.join(str(error).split())}", hint="mend the file") from error
     if not isinstance(settings, dict):
-        raise ConfigError(f"--config {file}: expected keys and values, got {type(settings).__name__}")
+        got = "nothing" if settings is None else f"a {type(settings).__name__}"
+        raise ConfigError(f"--config {file}: expected keys and values, got {got}", hint="write one `key: value` a line")
     settings.pop("verb", None)  # a run's config.json says which verb made it
     known = field_documentation(config_class)
     unknown = [str(key) for key in settings if key not in known]
@@ -93,11 +92,30 @@ def read_settings(file: Path, config_class: type) -> dict[str, Any]:
         near = difflib.get_close_matches(unknown[0], known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known keys: {', '.join(known)}"
         raise ConfigError(f"--config {file}: unknown keys {', '.join(map(repr, unknown))}", hint=hint)
-    return settings
+    hints = typing.get_type_hints(config_class)
+    values = {name: _of_file(value, hints[name]) for name, value in settings.items()}
+    faults = type_faults(config_class, values)
+    if faults:
+        raise ConfigError(f"--config {file}: {'; '.join(faults.values())}", hint="mend the file")
+    return values
+
+
+def _of_file(value: Any, hint: Any) -> Any:
+    """Return a YAML value as our types have it: lists are tuples, and 1e-3, which YAML takes for text, is a number."""
+    inner = without_none(hint)
+    if isinstance(value, list):
+        items = typing.get_args(inner)
+        return tuple(_of_file(item, items[0] if items else None) for item in value)
+    if isinstance(value, str) and inner is float:
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
 
 
 def _config_file(argv: Sequence[str]) -> Path | None:
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     finder.add_argument("--config")
     file = finder.parse_known_args(list(argv))[0].config
     return Path(file) if file else None
@@ -106,7 +124,7 @@ def _config_file(argv: Sequence[str]) -> Path | None:
 def _add(parser: ArgumentParser, name: str, hint: Any, default: Any, text: str, *, positional: bool) -> None:
     """Add one field: several values where it is a tuple, a plain switch where it is a bool."""
     flag = name if positional else f"--{name.replace('_', '-')}"
-    inner = _without_none(hint)
+    inner = without_none(hint)
     if inner is bool:
         parser.add_argument(flag, action=ActionYesNo(no_prefix="no-"), default=default, help=text)
         return
@@ -136,25 +154,8 @@ def _plain(namespace: Namespace, config_class: type | None = None) -> dict[str, 
     return {name: value for name, value in values.items() if name not in ("config", "print_config")}
 
 
-def _without_none(hint: Any) -> Any:
-    """Return T for ``T | None``, any other hint as it is."""
-    if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        rest = [part for part in typing.get_args(hint) if part is not type(None)]
-        return rest[0] if len(rest) == 1 else hint
-    return hint
-
-
 def _word(hint: Any) -> str:
     return {int: "N", float: "X", str: "TEXT"}.get(hint, "VALUE")
-
-
-def _expected(hint: Any) -> str:
-    inner = _without_none(hint)
-    if typing.get_origin(inner) is typing.Literal:
-        return " or ".join(map(str, typing.get_args(inner)))
-    if typing.get_origin(inner) is tuple:
-        return f"values of type {typing.get_args(inner)[0].__name__}"
-    return {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(inner, str(inner))
 
 
 def _explained(message: str, config_class: type, prog: str) -> ConfigError:
@@ -165,10 +166,10 @@ def _explained(message: str, config_class: type, prog: str) -> ConfigError:
     given = re.search(r"(?:Given value|Got value): (.*)$", text)
     if key and key[1] in hints:
         got = f", got {given[1]!r}" if given else ""
-        return ConfigError(f"{key[1]}: expected {_expected(hints[key[1]])}{got}", hint=usage)
-    unknown = re.search(r"unrecognized arguments: -*([\w-]+)", text)
+        return ConfigError(f"{key[1]}: expected {expected_words(hints[key[1]])}{got}", hint=usage)
+    unknown = re.search(r"unrecognized arguments: (-*)([\w-]+)", text)
     if unknown:
-        near = difflib.get_close_matches(unknown[1].replace("-", "_"), hints, n=1)
+        near = difflib.get_close_matches(unknown[2].replace("-", "_"), hints, n=1) if unknown[1] else []
         hint = f"did you mean --{near[0].replace('_', '-')}?" if near else usage
         return ConfigError(f"unknown argument {text.partition(': ')[2]!r}", hint=hint)
     return ConfigError(re.sub(r"^argument (\S+): ", r"\1: ", text), hint=usage)

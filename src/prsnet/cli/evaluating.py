@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prsnet.cli.options import EvaluateConfig
-from prsnet.files import write_json
+from prsnet.files import require_writable, write_json
 
 if TYPE_CHECKING:
     from prsnet.evaluation import Evaluation
@@ -15,6 +15,8 @@ def evaluate(config: EvaluateConfig) -> None:
     """Run ``prsnet evaluate``: the table on standard output, the JSON where asked for."""
     from prsnet.evaluation import evaluate as measure
 
+    if config.out is not None:
+        require_writable(config.out)
     result = measure(
         config.run,
         config.data,
