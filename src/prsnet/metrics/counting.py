@@ -27,43 +27,53 @@ def count_at_least(similarities: Tensor, thresholds: Tensor) -> Tensor:
     Returns:
         (B, R) int64; 0 where the threshold is +inf.
     """
-    rows = max(1, BATCH_NUMBERS // max(1, similarities.shape[1]))
-    return torch.cat([_count(similarities[a:b], thresholds[a:b]) for a, b in spans(len(similarities), rows)])
+    columns = similarities.shape[1]
+    rows = min(len(similarities), max(1, BATCH_NUMBERS // max(1, columns)))
+    # Fresh memory for every batch would cost as much as the work in it.
+    scaled, bins = similarities.new_empty(rows, columns), similarities.new_empty(rows, columns, dtype=torch.int32)
+    parts = []
+    for start, stop in spans(len(similarities), rows):
+        batch = slice(start, stop)
+        parts.append(_count(similarities[batch], thresholds[batch], scaled[: stop - start], bins[: stop - start]))
+    return torch.cat(parts)
 
 
-def _count(similarities: Tensor, thresholds: Tensor) -> Tensor:
+def _count(similarities: Tensor, thresholds: Tensor, scaled: Tensor, bins: Tensor) -> Tensor:
+    """Count for one batch; ``scaled`` and ``bins`` are scratch of the similarities' shape."""
     rows, width = thresholds.shape
     count = min(max(FEWEST_BINS, BINS_PER_THRESHOLD * width), MOST_BINS)
     scale, offset = _bin_scale(thresholds, count)
-    bins = _bins(similarities, scale, offset, count)
-    edges = _bins(thresholds, scale, offset, count)
+    start = torch.arange(rows, device=bins.device, dtype=torch.int32)[:, None] * count
+    _into_bins(similarities, scale, offset, count, scaled, bins).add_(start)
+    edges = _into_bins(thresholds, scale, offset, count, torch.empty_like(thresholds), start.new_empty(rows, width))
+    edges = edges.add_(start).long()
+    finite = torch.isfinite(thresholds)
     shared = torch.zeros(rows * count, dtype=torch.bool, device=bins.device)
-    shared[edges[torch.isfinite(thresholds)].long()] = True
+    shared[edges[finite]] = True
     whole = torch.bincount(bins.view(-1), minlength=rows * count).masked_fill_(shared, 0).view(rows, count)
-    above = _sums_from_the_right(whole).view(-1)[edges.long()].masked_fill_(torch.isinf(thresholds), 0)
+    above = _sums_from_the_right(whole).view(-1)[edges].masked_fill_(~finite, 0)
     close = _true_places(shared.index_select(0, bins.view(-1)))
     return above + _count_few(similarities.reshape(-1)[close], close // similarities.shape[1], thresholds)
 
 
 def _bin_scale(thresholds: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return (B, 1) ``scale`` and ``offset``: a similarity's bin, over all rows, is ``floor(s * scale + offset)``.
+    """Return (B, 1) ``scale`` and ``offset``: the bin of a similarity s is ``floor(s * scale + offset)``.
 
-    A row's thresholds come to lie between 1.5 and ``count`` - 2.5 bins from its start, so that neither its first nor
-    its last bin, which take all that lies below and above, holds a threshold.
+    A row's thresholds come to lie in the bins 1 to ``count`` - 3, so that neither the first nor the last bin, which
+    take all that lies below and above, holds a threshold.
     """
     lowest = thresholds[:, :1]
     highest = torch.where(torch.isfinite(thresholds), thresholds, lowest).amax(dim=1, keepdim=True)
     # The second limit keeps the rounding of s * scale below one bin.
     size = torch.maximum(lowest.abs(), highest.abs()).clamp_min(1e-6)
-    scale = torch.minimum((count - 4) / (highest - lowest), 2**18 / size).clamp_min(torch.finfo(size.dtype).tiny)
-    start = torch.arange(len(thresholds), device=thresholds.device, dtype=thresholds.dtype)[:, None] * count
-    return scale, start + 1.5 - lowest * scale
+    scale = torch.minimum((count - 4) / (highest - lowest), 2**20 / size).clamp_min(torch.finfo(size.dtype).tiny)
+    return scale, 1.5 - lowest * scale
 
 
-def _bins(values: Tensor, scale: Tensor, offset: Tensor, count: int) -> Tensor:
-    """Return (B, N) int32 bins. Every step is monotone also after rounding: a larger value never has a smaller bin."""
-    start = torch.arange(len(values), device=values.device, dtype=values.dtype)[:, None] * count
-    return torch.clamp((values * scale).add_(offset), start, start + (count - 1)).to(torch.int32)
+def _into_bins(values: Tensor, scale: Tensor, offset: Tensor, count: int, scaled: Tensor, bins: Tensor) -> Tensor:
+    """Fill ``bins`` (B, N) int32. Every step is monotone, also after rounding: larger values never get smaller bins."""
+    torch.mul(values, scale, out=scaled).add_(offset).clamp_(0, count - 1)
+    return bins.copy_(scaled)
 
 
 def _count_few(values: Tensor, rows: Tensor, thresholds: Tensor) -> Tensor:
