@@ -108,3 +108,56 @@ class PackConfig:
                 ("workers", lambda v: v >= 0, "0 or more"),
             ],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropsConfig:
+    """Cut person crops out of annotated pictures: COCO JSON, VOC XML, MOT text, YOLO text, or boxes in a CSV file."""
+
+    data: str = ""
+    """COCO JSON or CSV file, or the folder of a VOC, MOT or YOLO dataset."""
+    out: str = ""
+    """Folder to write; the same command goes on in it after a stop."""
+    format: Literal["auto", "coco", "voc", "mot", "yolo", "csv"] = "auto"
+    """Format of the annotations, when it shall not be recognised by what is there."""
+    images: str | None = None
+    """Folder of the pictures of a COCO file, when they are not around it."""
+    every: int = 1
+    """Take every N-th frame of MOT sequences."""
+    identities: bool = False
+    """Name the crops by person and camera (MOT sequences are cameras), so that they are a labelled dataset."""
+    least_size: tuple[int, int] = (64, 24)
+    """Height and width in pixels that a box must have."""
+    aspect: tuple[float, float] = (1.0, 5.0)
+    """Smallest and largest height / width of a box."""
+    margin: float = 0.0
+    """Share of the box's height and width that is added on each side."""
+    crowd: bool = False
+    """Also take boxes that hold a crowd (COCO)."""
+    truncated: bool = True
+    """Also take boxes marked as truncated (VOC)."""
+    difficult: bool = False
+    """Also take boxes marked as difficult (VOC)."""
+    least_visibility: float = 0.3
+    """Visible share of the person that a box must have, where it is known (MOT)."""
+    least_score: float = 0.5
+    """Confidence that a detection must have, where it is known."""
+    image_format: Literal["jpg", "png"] = "jpg"
+    """File format of the crops."""
+    workers: int = 0
+    """Threads that cut crops; 0: one per processor."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            [
+                ("data", bool, "an annotation file or folder"),
+                ("out", bool, "the folder to write"),
+                ("every", lambda v: v > 0, "at least 1"),
+                ("least_size", lambda v: min(v) > 0, "two positive numbers"),
+                ("aspect", lambda v: 0 < v[0] <= v[1], "the smallest, then the largest, above 0"),
+                ("margin", lambda v: v >= 0, "0 or more"),
+                ("least_visibility", lambda v: 0 <= v <= 1, "0 to 1"),
+                ("workers", lambda v: v >= 0, "0 or more"),
+            ],
+        )

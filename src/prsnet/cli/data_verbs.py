@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prsnet.cli.data_options import CheckConfig, PackConfig, PoolConfig
+from prsnet.cli.data_options import CheckConfig, CropsConfig, PackConfig, PoolConfig
 from prsnet.cli.progress import progress_bar
 from prsnet.errors import DataError
 from prsnet.files import write_json, write_text
@@ -99,3 +100,26 @@ def pack(config: PackConfig) -> None:
     size = Path(config.out).stat().st_size / 1e6
     print(f"{dataset.name}: " + ", ".join(f"{count} {part}" for part, count in counts.items()) + " images")
     print(f"pack: {config.out} ({width}x{height} pixels, {size:.1f} MB)")
+
+
+def crops(config: CropsConfig) -> None:
+    """Run ``prsnet data crops``: write the crops and their manifest, print the counts."""
+    from prsnet.data.crop_boxes import read_boxes
+    from prsnet.data.crops import CropRules, crops_text, make_crops
+
+    pictures = None if config.images is None else Path(config.images)
+    kind, boxes = read_boxes(Path(config.data), config.format, images=pictures, every=config.every)
+    shared = {field.name for field in dataclasses.fields(CropRules)} - {"by_identity"}
+    rules = CropRules(by_identity=config.identities, **{name: getattr(config, name) for name in shared})
+    with progress_bar("cropping", unit="picture") as progress:
+        report = make_crops(
+            boxes,
+            config.out,
+            rules=rules,
+            source=f"{kind} {Path(config.data).resolve()}, every {config.every}",
+            workers=config.workers,
+            progress=progress,
+        )
+    print(f"{config.data}: {kind} annotations, {len(boxes)} person boxes")
+    print(crops_text(report))
+    print(f"folder    {config.out}")

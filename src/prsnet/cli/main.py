@@ -53,6 +53,13 @@ VERBS = (
         ("data",),
     ),
     Verb(
+        "data crops",
+        "cut person crops out of annotated pictures: COCO, VOC, MOT, YOLO, CSV",
+        "prsnet.cli.data_options:CropsConfig",
+        "prsnet.cli.data_verbs:crops",
+        ("data",),
+    ),
+    Verb(
         "data pool",
         "collect unlabelled images of any sources for pre-training, without broken, double or test images",
         "prsnet.cli.data_options:PoolConfig",
