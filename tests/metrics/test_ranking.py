@@ -307,6 +307,12 @@ VECTORS = np.eye(2, 3, dtype=np.float32) + 0.5
         (embeddings(VECTORS[:0], []), embeddings(VECTORS, [1, 2]), {}, "query: no embeddings"),
         (embeddings(VECTORS, [1, 2]), embeddings(VECTORS[:0], []), {}, "gallery: no embeddings"),
         (embeddings(VECTORS, [1, 2]), embeddings(VECTORS, [-1, -1]), {}, "all 2 gallery images are junk"),
+        (
+            embeddings(VECTORS, [1, 2], dtype=np.complex64),
+            embeddings(VECTORS, [1, 2]),
+            {},
+            "query: vectors must be floating-point numbers, got complex64",
+        ),
         (embeddings(VECTORS, [1, 2]), embeddings(VECTORS, [3, 4]), {}, "none of 2 queries .* 2: its identity is not"),
         (
             embeddings(VECTORS, [1, 2], [1, 1]),
@@ -348,3 +354,41 @@ def test_cameras_of_distractors_may_be_unknown() -> None:
     query = embeddings(VECTORS, [1, 2], [1, 1])
     gallery = embeddings(np.vstack([VECTORS, VECTORS]), [1, 2, 0, 0], [2, 2, -1, -1])
     assert rank_report(query, gallery).queries == 2
+
+
+def test_lowered_precision_of_training_does_not_reach_the_ranking() -> None:
+    query, gallery = crowd(9, 20, 200)
+    # Nearly the same vector everywhere: bfloat16 products cannot tell these apart.
+    sides = [
+        embeddings(1 + 0.01 * np.asarray(side.vectors), side.pids, side.camids, side.paths) for side in (query, gallery)
+    ]
+    expected = rank_report(*sides)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            assert_same(rank_report(*sides), expected)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_many_images_agree_with_argsort() -> None:
+    generator = np.random.default_rng(10)
+    centres = generator.standard_normal((6, 24))
+
+    def side(count: int) -> Embeddings:
+        pids = generator.integers(0, 6, count)
+        vectors = centres[pids] + 2 * generator.standard_normal((count, 24))
+        return embeddings(vectors, pids, generator.integers(1, 7, count), dtype=np.float64)
+
+    query, gallery = side(60), side(3000)
+    units = [np.asarray(one.vectors) / np.linalg.norm(one.vectors, axis=1, keepdims=True) for one in (query, gallery)]
+    precisions = []
+    for row, columns in enumerate(np.argsort(-(units[0] @ units[1].T), axis=1)):
+        right = gallery.pids[columns] == query.pids[row]
+        right = right[~(right & (gallery.camids[columns] == query.camids[row]))]
+        if query.pids[row] > 0:
+            places = np.flatnonzero(right) + 1
+            precisions.append(np.mean(np.arange(1, len(places) + 1) / places))
+    report = rank_report(query, gallery)
+    np.testing.assert_allclose(report.per_query.ap, precisions, atol=1e-12)

@@ -48,10 +48,10 @@ def test_mean_over_draws_approaches_all_possible_galleries() -> None:
         for row in range(4):
             others = [*(column for i, column in enumerate(choice) if i != row), *distractors]
             first.append(1 + sum(similarities[row, others] >= similarities[row, choice[row]]))
-    report = single_gallery_shot(query, gallery, generator=numpy_stream(1, "draws"), draws=4000, ranks=(1, 2, 3))
+    report = single_gallery_shot(query, gallery, generator=numpy_stream(1, "draws"), draws=1500, ranks=(1, 2, 3))
     for rank in (1, 2, 3):
-        assert report.cmc[rank] == pytest.approx(np.mean(np.array(first) <= rank), abs=0.01)
-    assert report.map == pytest.approx(np.mean(1 / np.array(first)), abs=0.01)
+        assert report.cmc[rank] == pytest.approx(np.mean(np.array(first) <= rank), abs=0.02)
+    assert report.map == pytest.approx(np.mean(1 / np.array(first)), abs=0.02)
 
 
 def test_the_querys_camera_never_stands_for_its_identity() -> None:

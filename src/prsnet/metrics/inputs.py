@@ -39,6 +39,9 @@ def check_pair(query: Embeddings, gallery: Embeddings) -> None:
 
 def check_side(side: Embeddings, name: str) -> None:
     """Raise DataError if one side is empty, has ids out of range, or names an image twice."""
+    kind = str(side.vectors.dtype).removeprefix("torch.")
+    if not kind.startswith(("float", "bfloat", ">f", "int", "longdouble")):
+        raise DataError(f"{name}: vectors must be floating-point numbers, got {kind}")
     if not len(side) or not side.width:
         raise DataError(
             f"{name}: no embeddings (shape {len(side)} x {side.width})", hint=f"give at least one {name} image"
@@ -81,9 +84,9 @@ def compute_dtype(*sides: Embeddings) -> torch.dtype:
 
 
 def default_device(*sides: Embeddings) -> torch.device:
-    """Return the device of the first side that is a tensor away from the CPU, else the CPU."""
+    """Return the device of the first side that is a tensor on an accelerator with float64, else the CPU."""
     for side in sides:
-        if isinstance(side.vectors, Tensor) and side.vectors.device.type != "cpu":
+        if isinstance(side.vectors, Tensor) and side.vectors.device.type not in ("cpu", "mps"):
             return side.vectors.device
     return torch.device("cpu")
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from prsnet.metrics.inputs import Progress, spans
+from prsnet.metrics.similarity import product
 
 TILE = 4096
 """Rows and columns of the similarities computed at a time: 64 MB."""
@@ -59,7 +60,7 @@ def nearest(vectors: Tensor, database: Tensor, count: int) -> Neighbours:
     found = _nothing_yet(vectors, min(count, len(database)))
     for start, stop in spans(len(vectors), TILE):
         for first, last in spans(len(database), TILE):
-            found.merge(start, vectors[start:stop] @ database[first:last].T, first)
+            found.merge(start, product(vectors[start:stop], database[first:last]), first)
     return found
 
 
@@ -80,7 +81,7 @@ def nearest_within(vectors: Tensor, count: int, progress: Progress | None = None
         for first, last in spans(total, TILE):
             if first < start:
                 continue
-            tile = vectors[start:stop] @ vectors[first:last].T
+            tile = product(vectors[start:stop], vectors[first:last])
             if first == start:
                 found.lowest[start:stop] = torch.minimum(found.lowest[start:stop], tile.amin(dim=1))
                 tile.fill_diagonal_(torch.inf)

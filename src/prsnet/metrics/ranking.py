@@ -71,7 +71,8 @@ def rank_report(
         rerank: replaces the cosine similarities; None for none.
         block_size: queries at a time; None for what fits into about 64 MB.
         device: where to compute; None for where the vectors are.
-        progress: called with (queries done, queries in all) after every block.
+        progress: called with (queries done, queries in all) after every block, anew for each camera that is ranked
+            alone; before that with the progress of ``rerank``.
 
     Raises:
         DataError: if the embeddings do not fit together, a vector has no direction, or no query can be counted.

@@ -77,7 +77,8 @@ class KReciprocal:
         if self.k2 > 1:
             encoded = average_over_neighbours(encoded, found.index[:, : self.k2])
         farthest = 2 - 2 * found.lowest[: len(query)]
-        return KReciprocalRows(CosineRows(query, gallery), encoded, farthest, self.weight)
+        rows, columns = encoded[: len(query)], sparse.csc_array(encoded[len(query) :])
+        return KReciprocalRows(CosineRows(query, gallery), rows, columns, farthest, self.weight)
 
 
 class KReciprocalRows:
@@ -85,17 +86,25 @@ class KReciprocalRows:
 
     Args:
         cosine: of the queries to the gallery.
-        encoded: (Q + G, Q + G) sparse rows, each summing to 1: the encoded neighbourhoods.
+        queries: (Q, N) the encoded neighbourhoods of the queries among all N images; every row sums to 1.
+        columns: (G, N) those of the gallery.
         farthest: (Q,) each query's largest squared Euclidean distance to any image.
         weight: the share of the original similarity, 0..1.
     """
 
-    def __init__(self, cosine: CosineRows, encoded: sparse.csr_array, farthest: Tensor, weight: float) -> None:
+    def __init__(
+        self,
+        cosine: CosineRows,
+        queries: sparse.csr_array,
+        columns: sparse.csc_array,
+        farthest: Tensor,
+        weight: float,
+    ) -> None:
         self.cosine = cosine
+        self.queries = queries
+        self.columns = columns
         self.farthest = farthest.clamp_min(torch.finfo(farthest.dtype).tiny)
         self.weight = weight
-        self.queries = encoded[: len(farthest)]
-        self.columns = sparse.csc_array(encoded[len(farthest) :])
 
     def rows(self, queries: Tensor) -> Tensor:
         """Return (B, G) re-ranked similarities of the queries ``queries`` (B,) int64."""
@@ -107,11 +116,9 @@ class KReciprocalRows:
 
     def restricted(self, columns: Tensor) -> KReciprocalRows:
         """Return the similarities to the gallery images ``columns`` (M,) alone; neighbourhoods stay as they are."""
-        part = object.__new__(KReciprocalRows)
-        part.cosine = self.cosine.restricted(columns)
-        part.farthest, part.weight, part.queries = self.farthest, self.weight, self.queries
-        part.columns = sparse.csc_array(sparse.csr_array(self.columns)[columns.cpu().numpy()])
-        return part
+        cosine = self.cosine.restricted(columns)
+        chosen = sparse.csc_array(sparse.csr_array(self.columns)[columns.cpu().numpy()])
+        return KReciprocalRows(cosine, self.queries, chosen, self.farthest, self.weight)
 
     def _jaccard(self, queries: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Return (B, G): the sum of the minima of two rows over the sum of their maxima; rows sum to 1."""

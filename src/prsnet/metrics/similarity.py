@@ -39,6 +39,21 @@ class Reranker(Protocol):
         ...
 
 
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return (N, M) ``a @ b.T`` at the full precision of its type.
+
+    Training may have allowed TF32 or bfloat16 products, or may call this within autocast: rankings would then be of
+    other similarities than those stored.
+    """
+    allowed = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.autocast(a.device.type, enabled=False):
+            return a @ b.T
+    finally:
+        torch.set_float32_matmul_precision(allowed)
+
+
 class CosineRows:
     """Similarities of unit vectors, by matrix products.
 
@@ -57,7 +72,7 @@ class CosineRows:
 
     def rows(self, queries: Tensor) -> Tensor:
         """Return (B, G) cosine similarities of the queries ``queries`` (B,) int64."""
-        similarities = self.query[queries.to(self.query.device)] @ self.gallery.T
+        similarities = product(self.query[queries.to(self.query.device)], self.gallery)
         if len(self.copies):
             similarities[:, self.copies] = similarities[:, self.originals]
         return similarities
