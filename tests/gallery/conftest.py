@@ -56,9 +56,7 @@ def location(backend: str, tmp_path: Path) -> Callable[[str], str]:
 
 
 @pytest.fixture
-def make_gallery(
-    location: Callable[[str], str], model: ModelIdentity, clock: Clock
-) -> Iterator[MakeGallery]:
+def make_gallery(location: Callable[[str], str], model: ModelIdentity, clock: Clock) -> Iterator[MakeGallery]:
     made: list[Gallery] = []
 
     def make(name: str = "gallery", **options: Any) -> Gallery:

@@ -20,7 +20,7 @@ NOON = datetime(2024, 5, 1, 12, tzinfo=timezone.utc)
 HALF = 0.5
 
 
-def rows(*vectors: Sequence[float]) -> npt.NDArray[np.float32]:
+def rows(*vectors: Sequence[float] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.array(vectors, dtype=np.float32)
 
 
@@ -308,8 +308,8 @@ def test_counts(gallery: Gallery) -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        {"top_k": 0}, {"top_k": 10_001}, {"top_k": True}, {"top_k": 2.5}, {"threshold": 1.5}, {"threshold": float("nan")},
-        {"one_per": "camera"},
+        {"top_k": 0}, {"top_k": 10_001}, {"top_k": True}, {"top_k": 2.5}, {"threshold": 1.5},
+        {"threshold": float("nan")}, {"one_per": "camera"},
     ],
 )  # fmt: skip
 def test_values_out_of_range(gallery: Gallery, asked: dict[str, Any]) -> None:

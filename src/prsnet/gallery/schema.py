@@ -20,6 +20,8 @@ DATABASE = "gallery.sqlite"
 APPLICATION_ID = 0x50525347
 """Marks the file as ours ("PRSG"); stands in its header."""
 FORMAT_VERSION = 1
+OLDEST_SQLITE = (3, 38, 0)
+"""Has STRICT tables, and JSON functions in every build."""
 BUSY_SECONDS = 30.0
 PAGE_BYTES = 8192
 
@@ -71,6 +73,11 @@ def connect(file: Path) -> sqlite3.Connection:
     acknowledged survives a kill and a power cut (NORMAL would survive the kill alone). secure_delete overwrites freed
     bytes with zeros. cell_size_check and trusted_schema=OFF are for files from strangers.
     """
+    if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+        needed = ".".join(map(str, OLDEST_SQLITE))
+        raise InputError(
+            f"SQLite {sqlite3.sqlite_version}: expected {needed} or newer", hint="use a newer Python build"
+        )
     connection = sqlite3.connect(file, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     for pragma in ("trusted_schema=OFF", "cell_size_check=ON", "synchronous=FULL", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
@@ -137,6 +144,9 @@ def check(connection: sqlite3.Connection, file: Path) -> None:
         raise DataError(
             f"{file}: not the tables of a gallery: {', '.join(odd):.100} differ", hint="the file was changed"
         )
+    states = connection.execute("SELECT count(*) FROM state").fetchone()[0]
+    if states != 1:
+        raise DataError(f"{file}: {states} rows of state, expected 1", hint="the file was changed")
 
 
 def read_space(connection: sqlite3.Connection, file: Path) -> tuple[EmbeddingSpace, str]:

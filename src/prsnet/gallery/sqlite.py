@@ -31,7 +31,7 @@ from prsnet.gallery.store import Batch, Floats, GalleryStats, Retention
 from prsnet.types import Hit
 
 _LOADED_AT_ONCE = 4096
-_WIPE_TRIES_SECONDS = 30.0
+WIPE_SECONDS = 30.0
 
 
 class SqliteStore:
@@ -180,7 +180,7 @@ class SqliteStore:
         """
         with self._lock, schema.explained(self.file):
             self._connection.execute("VACUUM")
-            deadline = time.monotonic() + _WIPE_TRIES_SECONDS
+            deadline = time.monotonic() + WIPE_SECONDS
             while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                 if time.monotonic() > deadline:
                     raise InputError(
