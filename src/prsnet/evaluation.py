@@ -9,11 +9,12 @@ from typing import Any
 
 from tqdm import tqdm
 
-from prsnet.checkpoint import find_checkpoint
+from prsnet.checkpoint import find_checkpoint, read_description
 from prsnet.data.layouts import load_dataset
 from prsnet.data.suitability import check_evaluation, require
 from prsnet.embed import Embedder
-from prsnet.metrics.ranking import rank_report
+from prsnet.errors import CheckpointError
+from prsnet.measures import Measures, measure
 from prsnet.types import Dataset, Embeddings, ImageRecord, RankReport
 
 
@@ -22,22 +23,27 @@ class Evaluation:
     """What came out of :func:`evaluate`.
 
     Attributes:
-        report: the figures.
+        measures: the figures; ``report`` is the image-level ranking among them.
         query: embeddings of the query images.
         gallery: embeddings of the gallery images.
         facts: model, dataset, settings, and ``transductive``: why the figures are not those of unseen people, or "".
         warnings: lines about the dataset that a reader of the figures should know.
     """
 
-    report: RankReport
+    measures: Measures
     query: Embeddings
     gallery: Embeddings
     facts: Mapping[str, Any]
     warnings: Sequence[str] = field(default_factory=tuple)
 
+    @property
+    def report(self) -> RankReport:
+        """The image-level ranking by cosine."""
+        return self.measures.report
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the JSON form: the report's keys (see RankReport.to_dict), ``facts``, ``warnings``, query paths."""
-        plain = self.report.to_dict()
+        """Return the JSON form: the keys of Measures.to_dict, ``facts``, ``warnings``, and the query's paths."""
+        plain = self.measures.to_dict()
         paths = self.query.paths
         plain["per_query"]["path"] = [paths[row] for row in plain["per_query"]["row"]] if paths else []
         return {**plain, "facts": dict(self.facts), "warnings": list(self.warnings)}
@@ -50,6 +56,9 @@ def evaluate(
     ranks: Sequence[int] = (1, 5, 10, 20),
     flip: bool = False,
     camera_filter: bool = True,
+    rerank: bool = False,
+    centroids: bool = False,
+    verification: bool = False,
     layout: str = "auto",
     split_seed: int | None = None,
     batch_size: int = 64,
@@ -64,6 +73,7 @@ def evaluate(
         ranks: ranks of the CMC.
         flip: average each embedding with that of the mirrored image.
         camera_filter: leave out gallery images of the query's own identity and camera.
+        rerank, centroids, verification: what else to measure, see :func:`prsnet.measures.measure`.
         layout: as in :func:`prsnet.data.layouts.load_dataset`.
         split_seed: of the split into halves, for layouts without one; None takes the seed that the model was trained
             with when it was trained on this dataset, else 0.
@@ -79,7 +89,15 @@ def evaluate(
     dataset = load_dataset(data, layout=layout, seed=seed)
     warnings = require(check_evaluation(dataset.query, dataset.gallery, camera_filter=camera_filter))
     query, gallery = embed_both(embedder, dataset, flip=flip, batch_size=batch_size, workers=workers)
-    report = rank_report(query, gallery, exclude_same_camera=camera_filter, ranks=ranks)
+    measures = measure(
+        query,
+        gallery,
+        ranks=ranks,
+        camera_filter=camera_filter,
+        rerank=rerank,
+        centroids=centroids,
+        verification=verification,
+    )
     facts = {
         "model": str(find_checkpoint(run)),
         "dataset": dataset.name,
@@ -89,7 +107,7 @@ def evaluate(
         "architecture": embedder.facts.get("architecture", {}),
         "provenance": embedder.facts.get("provenance", {}),
     }
-    return Evaluation(report, query, gallery, facts, warnings)
+    return Evaluation(measures, query, gallery, facts, warnings)
 
 
 def embed_both(
@@ -114,6 +132,19 @@ def trained_split(facts: Mapping[str, Any], data: Path | str) -> int:
         if same and isinstance(trained_on.get("split_seed"), int):
             return int(trained_on["split_seed"])
     return 0
+
+
+def training_root(run: Path | str) -> str:
+    """Return the folder that a model was trained on.
+
+    Raises:
+        CheckpointError: the model does not say.
+    """
+    file = find_checkpoint(run)
+    for _, trained_on in _training_data(read_description(file)):
+        if trained_on.get("root"):
+            return str(trained_on["root"])
+    raise CheckpointError(f"{file}: does not say what it was trained on", hint="give the dataset with --data")
 
 
 def transductive_reason(facts: Mapping[str, Any], dataset: Dataset) -> str:

@@ -14,6 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("devices", "runs", "checkpoint"),
     ("data", "models", "losses", "metrics"),
     ("embed", "embeddings_file", "gallery"),
+    ("measures",),
     ("evaluation", "export", "figures"),
     ("training",),
     ("report",),

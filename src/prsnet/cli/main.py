@@ -94,6 +94,20 @@ VERBS = (
         "prsnet.cli.evaluating:evaluate",
         ("run", "data"),
     ),
+    Verb(
+        "compare",
+        "compare two models on the same queries, with intervals",
+        "prsnet.cli.options:CompareConfig",
+        "prsnet.cli.evaluating:compare",
+        ("first", "second"),
+    ),
+    Verb(
+        "completion",
+        "print a script that completes these commands in bash or zsh",
+        "prsnet.cli.completion:CompletionConfig",
+        "prsnet.cli.completion:completion",
+        ("shell",),
+    ),
 )
 
 
@@ -135,7 +149,8 @@ def _run(argv: list[str]) -> int:
         return 0 if rest else 2
     from prsnet.cli.arguments import parse
 
-    config = parse(load(verb.config), rest, prog=f"prsnet {verb.name}", positionals=verb.positionals)
+    prog, summary = f"prsnet {verb.name}", verb.summary
+    config = parse(load(verb.config), rest, prog=prog, positionals=verb.positionals, summary=summary)
     load(verb.function)(config)
     return 0
 

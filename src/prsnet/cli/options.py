@@ -54,6 +54,14 @@ class EvaluateConfig:
     """Ranks at which the CMC is given."""
     camera_filter: bool = True
     """Leave out gallery images of the query's own identity and camera."""
+    rerank: bool = False
+    """Also report the ranking after k-reciprocal re-ranking (k1 20, k2 6, lambda 0.3)."""
+    centroids: bool = False
+    """Also report retrieval of identities by their mean embedding, under its own name."""
+    verification: bool = False
+    """Also report ROC, equal error rate and similarity thresholds over all valid pairs."""
+    embeddings: tuple[str, str] | None = None
+    """Two .npz files, query and gallery, with vectors, pids and camids made by any model; no run and data then."""
     layout: str = "auto"
     """Layout of the data folder, when it shall not be recognised by its content."""
     split_seed: int | None = None
@@ -67,8 +75,8 @@ class EvaluateConfig:
 
     def _checks(self) -> Iterable[Check]:
         return (
-            ("run", bool, "a run folder or checkpoint"),
-            ("data", bool, "a dataset folder or CSV file"),
+            ("run", lambda v: bool(v) != bool(self.embeddings), "a run folder or checkpoint, or --embeddings instead"),
+            ("data", lambda v: bool(v) != bool(self.embeddings), "a dataset, or --embeddings instead"),
             ("ranks", lambda v: all(rank > 0 for rank in v), "ranks from 1"),
             ("batch_size", lambda v: v > 0, "at least 1"),
             ("workers", lambda v: v > 0, "at least 1"),
@@ -76,3 +84,33 @@ class EvaluateConfig:
 
     def __post_init__(self) -> None:
         check_fields(self, self._checks())
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """Compare two models on the same queries: differences with intervals over identities."""
+
+    first: str = ""
+    """Run folder or checkpoint."""
+    second: str = ""
+    """Run folder or checkpoint to compare with it."""
+    data: str | None = None
+    """Dataset to measure both on; the one that the first was trained on when not given."""
+    out: str | None = None
+    """JSON file for the comparison."""
+    level: float = 0.95
+    """How often the intervals shall hold the true difference."""
+    flip: bool = False
+    """Average each embedding with that of the mirrored image."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            [
+                ("first", bool, "a run folder or checkpoint"),
+                ("second", bool, "a run folder or checkpoint"),
+                ("level", lambda v: 0.5 <= v < 1, "0.5 or more and below 1"),
+            ],
+        )
