@@ -50,11 +50,11 @@ class RunConfig:
     split_seed: int = 0
     """Seed of the split into halves, for layouts without a split of their own."""
     epochs: int | None = None
-    """Passes over the data."""
+    """Passes over the data; the preset's when not given."""
     warmup_epochs: float | None = None
-    """Epochs of linear warm-up of the learning rate from 0."""
+    """Epochs of linear warm-up of the learning rate from 0; the preset's when not given."""
     weight_decay: float | None = None
-    """Weight decay of the optimiser."""
+    """Weight decay of the optimiser; the preset's when not given."""
     clip_norm: float | None = None
     """Gradients are scaled down to this global norm; not given: never."""
     accumulate: int = 1
@@ -119,9 +119,9 @@ class PretrainConfig(RunConfig):
     init: str | None = None
     """Checkpoint or run to take the encoder's weights from; random when not given."""
     batch_size: int | None = None
-    """Images per batch over all processes."""
+    """Images per batch over all processes; the preset's when not given."""
     learning_rate: float | None = None
-    """Learning rate for 256 images per step; scaled linearly with the images per step."""
+    """Learning rate for 256 images per step, scaled linearly with the images per step; the preset's when not given."""
     betas: tuple[float, float] = (0.9, 0.95)
     """AdamW's decay rates of the first and second moment."""
     normalise_targets: bool = False
@@ -160,17 +160,17 @@ class TrainConfig(RunConfig):
     margin: float = 0.5
     """Margin of both triplet losses."""
     identities: int | None = None
-    """Identities per batch, P."""
+    """Identities per batch, P; the preset's, or all there are, when not given."""
     instances: int = 4
     """Images per identity in a batch, K."""
     learning_rate: float | None = None
-    """Learning rate of Adam."""
+    """Learning rate of Adam; the preset's when not given."""
     encoder_learning_rate: float | None = None
     """Learning rate of the encoder alone; the same as the rest when not given."""
     schedule: Literal["steps", "cosine"] | None = None
-    """After the warm-up: a factor 0.1 at each milestone, or half a cosine to 0."""
+    """After the warm-up: a factor 0.1 at each milestone, or half a cosine to 0; the preset's when not given."""
     milestones: tuple[int, ...] | None = None
-    """Epochs at which the learning rate falls to a tenth."""
+    """Epochs at which the learning rate falls to a tenth; the preset's when not given."""
     id_weight: float = 1.0
     """Weight of the identity cross-entropy."""
     triplet_weight: float = 1.0
@@ -193,7 +193,7 @@ class TrainConfig(RunConfig):
     """Share of the training identities kept out to choose the best checkpoint on; 0: the last is the best.
     Not given: a tenth, none with fewer than 40 identities."""
     evaluate_every: int | None = None
-    """Epochs between evaluations on the held-out identities."""
+    """Epochs between evaluations on the held-out identities; the preset's when not given."""
 
     def _checks(self) -> Iterable[Check]:
         weights = ("id_weight", "triplet_weight", "centroid_weight", "center_weight")

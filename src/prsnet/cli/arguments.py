@@ -20,7 +20,9 @@ from prsnet.errors import ConfigError
 ConfigT = TypeVar("ConfigT")
 
 
-def parse(config_class: type[ConfigT], argv: Sequence[str], *, prog: str, positionals: Sequence[str]) -> ConfigT:
+def parse(
+    config_class: type[ConfigT], argv: Sequence[str], *, prog: str, positionals: Sequence[str], summary: str = ""
+) -> ConfigT:
     """Return the config that the arguments ask for; what they leave open comes from a ``--config`` file, if given.
 
     Args:
@@ -28,17 +30,16 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], *, prog: str, positi
         argv: the arguments after the verb.
         prog: how the command is called, for the usage line.
         positionals: names of the fields that are given by position.
+        summary: what the verb does, for its help.
 
     Raises:
         ConfigError: unknown flags or keys, values of the wrong type or out of range.
         SystemExit: after ``--help`` or ``--print-config``.
     """
-    parser = make_parser(config_class, prog=prog, positionals=positionals)
     try:
         file = _config_file(argv)
-        if file is not None:
-            settings = read_settings(file, config_class)
-            parser = make_parser(config_class, prog=prog, positionals=positionals, defaults=settings)
+        given = {} if file is None else read_settings(file, config_class)
+        parser = make_parser(config_class, prog=prog, positionals=positionals, summary=summary, defaults=given)
         namespace = parser.parse_args(list(argv))
     except argparse.ArgumentError as error:
         raise _explained(str(error), config_class, prog) from error
@@ -51,16 +52,23 @@ def parse(config_class: type[ConfigT], argv: Sequence[str], *, prog: str, positi
 
 
 def make_parser(
-    config_class: type, *, prog: str, positionals: Sequence[str], defaults: Mapping[str, Any] | None = None
+    config_class: type, *, prog: str, positionals: Sequence[str], summary: str, defaults: Mapping[str, Any]
 ) -> ArgumentParser:
     """Return the parser of a verb: every field of its config, ``--config`` and ``--print-config``."""
-    summary = (config_class.__doc__ or "").strip().splitlines()[0]
-    parser = ArgumentParser(prog=prog, description=summary, exit_on_error=False, allow_abbrev=False)
+    usage = " ".join([prog, *(name.upper() for name in positionals), "[OPTION ...]"])
+    parser = ArgumentParser(
+        prog=prog,
+        usage=usage,
+        description=f"{summary[:1].upper()}{summary[1:]}.",
+        formatter_class=argparse.HelpFormatter,
+        exit_on_error=False,
+        allow_abbrev=False,
+    )
     documentation, hints = field_documentation(config_class), typing.get_type_hints(config_class)
     fields = {field.name: field for field in dataclasses.fields(config_class)}
     for name in [*positionals, *(name for name in fields if name not in positionals)]:
-        text = " ".join(documentation[name].split()).replace("%", "%%")
-        default = (defaults or {}).get(name, fields[name].default)
+        default = defaults.get(name, fields[name].default)
+        text = (" ".join(documentation[name].split()) + _default_words(default)).replace("%", "%%")
         _add(parser, name, hints[name], default, text, positional=name in positionals)
     parser.add_argument(
         "--config", metavar="FILE", help="YAML or JSON file with these options, e.g. a run's config.json"
@@ -138,11 +146,19 @@ def _add(parser: ArgumentParser, name: str, hint: Any, default: Any, text: str, 
         options["metavar"] = name.upper() if many and positional else metavar if many else (metavar,) * len(items)
     else:
         options["type"] = hint
+        choices = typing.get_args(inner) if typing.get_origin(inner) is typing.Literal else ()
+        options["metavar"] = name.upper() if positional else f"{{{','.join(choices)}}}" if choices else _word(inner)
         if positional:
-            options["nargs"], options["metavar"] = "?", name.upper()
-        elif typing.get_origin(inner) is not typing.Literal:
-            options["metavar"] = _word(inner)
+            options["nargs"] = "?"
     parser.add_argument(flag, **options)
+
+
+def _default_words(default: Any) -> str:
+    """Return the default for the help; what is off, empty or left to the preset says so in its own text."""
+    if default is None or default is False or default in ("", ()):
+        return ""
+    shown = " ".join(map(str, default)) if isinstance(default, tuple) else "yes" if default is True else str(default)
+    return f" [{shown}]"
 
 
 def _frozen(value: Any) -> Any:
