@@ -127,9 +127,9 @@ def compare(config: CompareConfig) -> None:
     if config.out is not None:
         require_writable(config.out)
     data = config.data or training_root(config.first)
-    first, second = (
-        measure(run, data, flip=config.flip, device=config.device) for run in (config.first, config.second)
-    )
+    first = measure(config.first, data, flip=config.flip, device=config.device)
+    seed = first.facts["data"].get("split_seed")  # the same queries for both; a leak by it is said by the heading
+    second = measure(config.second, data, flip=config.flip, device=config.device, split_seed=seed)
     found = compare_reports(first.report, second.report, generator=numpy_stream(0, "compare"), level=config.level)
     print("\n".join(dict.fromkeys([*heading(first), *heading(second)])))
     print(f"{found.queries} queries: {found.better} better, {found.worse} worse\n")
