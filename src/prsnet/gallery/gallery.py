@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import TracebackType
@@ -16,12 +16,12 @@ from prsnet.errors import DataError, InputError
 from prsnet.gallery import schema
 from prsnet.gallery.audit import AuditLog, current_user
 from prsnet.gallery.crops import check_crop
+from prsnet.gallery.reading import GalleryReader
 from prsnet.gallery.retention import check_days, oldest_kept, purge_is_due
 from prsnet.gallery.sightings import (
     EVERYTHING,
     NewSighting,
     OnePer,
-    Sighting,
     SightingFilter,
     check_one_per,
     microseconds,
@@ -29,7 +29,7 @@ from prsnet.gallery.sightings import (
 )
 from prsnet.gallery.space import EmbeddingSpace, combine_shots, unit_rows
 from prsnet.gallery.sqlite import SqliteStore
-from prsnet.gallery.store import Batch, GalleryStats, SightingStore
+from prsnet.gallery.store import Batch, SightingStore
 from prsnet.types import Hit, ModelIdentity
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
-class Gallery:
+class Gallery(GalleryReader):
     """Sightings, searched exactly by cosine similarity.
 
     Made by :meth:`create` and :meth:`open`; closed by :meth:`close` or the end of a ``with`` block. Safe to share
@@ -65,9 +65,9 @@ class Gallery:
     def __init__(
         self, store: SightingStore, audit: AuditLog, *, who: str = "", clock: Callable[[], datetime] = utc_now
     ) -> None:
-        self.store, self.audit = store, audit
+        super().__init__(store, clock)
+        self.audit = audit
         self.who = who or current_user()
-        self.clock = clock
 
     @classmethod
     def create(
@@ -134,11 +134,6 @@ class Gallery:
         """Let go of the files."""
         self.store.close()
 
-    @property
-    def model(self) -> ModelIdentity:
-        """Whose embeddings the gallery holds."""
-        return self.store.space.model
-
     def add(self, vectors: Vectors, sightings: Sequence[NewSighting], *, model: ModelIdentity) -> list[str]:
         """Add sightings; all of them, or none if anything is wrong. What is returned is on disk.
 
@@ -173,14 +168,6 @@ class Gallery:
             if seen.crop is not None:
                 check_crop(seen.crop, f"crop of sighting {place}" + (f" ({seen.path})" if seen.path else ""))
         return sightings, self.store.space.encode(vectors)
-
-    def require(self, model: ModelIdentity) -> None:
-        """Raise DataError, naming both, unless ``model`` is the gallery's."""
-        if model.fingerprint != self.model.fingerprint or model.width != self.model.width:
-            raise DataError(
-                f"the gallery belongs to model {self.model}, these embeddings are of model {model}",
-                hint="use the gallery's model, or make a gallery for the other one",
-            )
 
     def search(
         self,
@@ -281,42 +268,6 @@ class Gallery:
         self._log("search", who, **asked, filter=where.to_dict(), hits=sum(map(len, found)))
         return found
 
-    def get(self, id: str) -> Sighting:
-        """Return a sighting; raises InputError where there is none of that id."""
-        found = self.find(SightingFilter(ids=(id,)), limit=1)
-        if not found:
-            raise InputError(f"no sighting {id} in the gallery", hint="it may have been deleted")
-        return found[0]
-
-    def find(self, where: SightingFilter = EVERYTHING, *, after: str = "0", limit: int = 1000) -> list[Sighting]:
-        """Return at most ``limit`` sightings that meet a filter, by id upwards, from above the id ``after``."""
-        return self.store.find(where, not_before=self._oldest_kept(), after=after, limit=limit)
-
-    def contents(
-        self, where: SightingFilter = EVERYTHING, *, rows: int = 1000
-    ) -> Iterator[tuple[list[Sighting], npt.NDArray[np.float32], list[bytes | None]]]:
-        """Yield sightings by id, at most ``rows`` at a time, with their embeddings (n, D) and encoded pictures."""
-        after = "0"
-        while True:
-            oldest = self._oldest_kept()
-            found, stored, crops = self.store.contents(where, not_before=oldest, after=after, limit=rows)
-            if not found:
-                return
-            yield found, self.store.space.decode(stored), crops
-            after = found[-1].id
-
-    def vectors(self, ids: Sequence[str]) -> npt.NDArray[np.float32]:
-        """Return the embeddings (n, D) float32 of stored sightings; raises InputError where one is missing."""
-        shown = {seen.id for seen in self.find(SightingFilter(ids=tuple(ids)), limit=len(ids))}
-        hidden = [id for id in ids if id not in shown]
-        if hidden:
-            raise InputError(f"no sighting {', '.join(hidden[:5])} in the gallery", hint="it may have been deleted")
-        return self.store.space.decode(self.store.vectors(ids))
-
-    def crop(self, id: str) -> bytes | None:
-        """Return the encoded picture of a sighting, ``None`` where none is kept; InputError for an unknown id."""
-        return self.store.crop(self.get(id).id)
-
     def update(self, ids: Sequence[str], *, who: str = "", **changes: Any) -> int:
         """Change what is known of sightings: pid, camid, time, source, path, facts; return how many were changed.
 
@@ -376,23 +327,11 @@ class Gallery:
             self.store.wipe()
         return count
 
-    @property
-    def retention_days(self) -> float | None:
-        """Longest age of a sighting in days; ``None`` keeps all."""
-        return self.store.retention.days
-
     def set_retention(self, days: float | None, *, who: str = "") -> None:
         """Change how long sightings are kept; what is too old is hidden at once, and deleted by :meth:`purge`."""
         check_days(days)
         self._log("retention", who, days=days, before=self.retention_days)
         self.store.set_retention_days(days)
-
-    def stats(self) -> GalleryStats:
-        """Count what is in the gallery."""
-        return self.store.stats(not_before=self._oldest_kept())
-
-    def _oldest_kept(self) -> int | None:
-        return oldest_kept(self.store.retention, self.clock())
 
     def _log(self, action: str, who: str, **facts: Any) -> None:
         self.audit.append(action, who=who or self.who, **facts)

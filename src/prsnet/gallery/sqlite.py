@@ -116,6 +116,17 @@ class SqliteStore:
             rows = connection.execute(statement, (*values, *numbers_of([after]), limit)).fetchall()
         return [sighting_of(row) for row in rows]
 
+    def count(self, where: SightingFilter) -> int:
+        """Count in the file."""
+        clause, values = as_where(where, not_before=None)
+        with self._reading() as connection:
+            return int(connection.execute(f"SELECT count(*) FROM sighting s WHERE {clause}", values).fetchone()[0])
+
+    def paths(self) -> set[str]:
+        """Return all paths."""
+        with self._reading() as connection:
+            return {row[0] for row in connection.execute("SELECT DISTINCT path FROM sighting")}
+
     def contents(
         self, where: SightingFilter, *, not_before: int | None, after: str, limit: int
     ) -> tuple[list[Sighting], Floats, list[bytes | None]]:

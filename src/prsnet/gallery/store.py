@@ -105,6 +105,14 @@ class SightingStore(Protocol):
         """Return at most ``limit`` sightings that meet a filter, by id, from above ``after`` ("0": the start)."""
         ...
 
+    def count(self, where: SightingFilter) -> int:
+        """Return how many sightings meet a filter, whatever their age."""
+        ...
+
+    def paths(self) -> set[str]:
+        """Return all paths that sightings were given."""
+        ...
+
     def contents(
         self, where: SightingFilter, *, not_before: int | None, after: str, limit: int
     ) -> tuple[list[Sighting], Floats, list[bytes | None]]:
