@@ -82,6 +82,8 @@ class RunConfig:
     minute."""
     keep_every: int | None = None
     """Epochs between checkpoints that are kept beside the last and the best one; none when not given."""
+    license: str = ""
+    """Licence of the weights, written into the checkpoints, e.g. CC-BY-NC-SA-4.0."""
     resume: bool = False
     """Go on where the run in --out was stopped, bitwise; start it if it has not begun."""
     tensorboard: bool = True

@@ -102,6 +102,13 @@ VERBS = (
         ("first", "second"),
     ),
     Verb(
+        "verify",
+        "tell whether two images show the same person",
+        "prsnet.cli.options:VerifyConfig",
+        "prsnet.cli.verifying:verify",
+        ("images",),
+    ),
+    Verb(
         "embed",
         "write the embeddings of images to a file",
         "prsnet.cli.gallery_options:EmbedConfig",

@@ -114,3 +114,30 @@ class CompareConfig:
                 ("level", lambda v: 0.5 <= v < 1, "0.5 or more and below 1"),
             ],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyConfig:
+    """Tell whether two images show the same person, by the threshold calibrated with the model."""
+
+    images: tuple[str, ...] = ()
+    """The two images."""
+    model: str = ""
+    """Run folder of `prsnet train`, or a checkpoint file."""
+    fpr: float = 1e-3
+    """Wished false positive rate; one of those that the model was calibrated for."""
+    threshold: float | None = None
+    """Similarity to accept from, -1..1, in place of the calibrated one."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            [
+                ("images", lambda v: len(v) == 2, "two images"),
+                ("model", bool, "a run folder or checkpoint"),
+                ("fpr", lambda v: 0 < v < 1, "between 0 and 1"),
+                ("threshold", lambda v: v is None or -1 <= v <= 1, "a similarity from -1 to 1"),
+            ],
+        )

@@ -26,7 +26,7 @@ from prsnet.models.masking import hidden_count, random_mask
 from prsnet.models.presets import build_autoencoder, resolve
 from prsnet.rng import numpy_stream, torch_stream
 from prsnet.runs import RunFolder
-from prsnet.training.assemble import Session, open_session, take_encoder
+from prsnet.training.assemble import Session, data_facts, open_session, take_encoder
 from prsnet.training.defaults import resolve_pretrain
 from prsnet.training.distributed import Processes
 from prsnet.training.loop import Loop
@@ -66,7 +66,7 @@ class PretrainTask:
     def __init__(self, config: PretrainConfig, session: Session, dataset: Dataset) -> None:
         assert config.batch_size and config.learning_rate and config.epochs and config.warmup_epochs is not None
         self.config, self.session = config, session
-        self.facts = {"name": dataset.name, **dataset.facts}
+        self.facts = data_facts(dataset)
         generator = torch_stream(config.seed, "initialisation")
         self.shape = resolve(config.preset, image_size=config.image_size)
         autoencoder = build_autoencoder(self.shape, generator, drop_path=config.drop_path)
@@ -149,7 +149,7 @@ class PretrainTask:
                 "seed": self.config.seed,
                 "initialisation": self.initialisation,
             },
-            "license": "",
+            "license": self.config.license,
         }
 
 

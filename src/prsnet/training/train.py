@@ -26,17 +26,18 @@ from prsnet.losses.centroid import centroid_triplet
 from prsnet.losses.identity import identity_loss
 from prsnet.losses.triplet import batch_hard_triplet
 from prsnet.metrics.ranking import rank_report
+from prsnet.metrics.verification import verification_report
 from prsnet.models.description import describe
 from prsnet.models.masking import patch_grid, random_mask
 from prsnet.models.presets import build_reid, resolve
 from prsnet.models.reid import ReidModel
 from prsnet.rng import torch_stream
-from prsnet.training.assemble import Session, encoder_groups, open_session, take_encoder
+from prsnet.training.assemble import Session, data_facts, encoder_groups, open_session, take_encoder
 from prsnet.training.defaults import default_identities, resolve_train
 from prsnet.training.distributed import Processes, gather
 from prsnet.training.loop import Loop
 from prsnet.training.schedule import warmup_cosine, warmup_steps
-from prsnet.types import Batch, Dataset, ImageRecord
+from prsnet.types import Batch, Dataset, Embeddings, ImageRecord
 
 SCALED_ON = 64
 """Images that the projection's first scale is measured on."""
@@ -102,7 +103,7 @@ class TrainTask:
     score_name = "map"
 
     def __init__(self, config: TrainConfig, session: Session, dataset: Dataset) -> None:
-        self.session, self.facts = session, {"name": dataset.name, **dataset.facts}
+        self.session, self.facts = session, data_facts(dataset)
         records, self.held_out = select_held_out(dataset, config)
         self.table = LabelTable(records)
         config = fit_identities(config, self.table.num_classes, session.processes.count)
@@ -115,6 +116,7 @@ class TrainTask:
         self.grid = patch_grid(self.image_size, self.shape.patch)
         self.pad = config.pad if config.pad is not None else round(10 * self.image_size[0] / 256)
         self.model = model.to(session.device)
+        self.calibration: dict[str, Any] | None = None
         self.step_module = ReidStep(self.model, config, session.processes).to(session.device)
         self.needs_masks = config.loss in ("mctl", "mctl-raw-query")
         self._check_fit()
@@ -157,6 +159,7 @@ class TrainTask:
     def inputs(self, images: Tensor, rows: Rows, *, step: int, micro: int) -> tuple[Any, ...]:
         """Return augmented images, their validity and masks, the labels of the global batch, and a generator."""
         config, device = self.config, images.device
+        self.calibration = None  # it was of the weights before this step
         labels: Batch = self.table.batch(images.new_zeros(len(rows)), rows)
         own = torch.arange(len(rows), device=device)[self.session.processes.rows(len(rows))]
         draw = draw_training(
@@ -205,6 +208,7 @@ class TrainTask:
         gallery = query if same else embedder.embed(self.held_out.gallery, workers=config.workers)
         has_cameras = any(record.camid is not None for record in self.held_out.query)
         report = rank_report(query, gallery, exclude_same_camera=has_cameras, ranks=(1,))
+        self.calibration = calibrate(query, gallery, exclude_same_camera=has_cameras)
         return {"map": report.map, "rank1": report.cmc[1]}
 
     def description(self) -> dict[str, Any]:
@@ -215,6 +219,7 @@ class TrainTask:
             "preprocessing": self.session.preprocessing(self.image_size),
             "identities": self.table.num_classes,
             "loss": self.config.loss,
+            "calibration": self.calibration,
             "provenance": {
                 "verb": "train",
                 "data": self.facts,
@@ -222,7 +227,7 @@ class TrainTask:
                 "seed": self.config.seed,
                 "initialisation": self.initialisation,
             },
-            "license": "",
+            "license": self.config.license,
         }
 
 
@@ -245,6 +250,17 @@ def train(config: TrainConfig) -> Path:
         Loop(task, run, task.config, device=session.device, processes=session.processes).fit()
         session.finish(run)
         return run.path
+
+
+def calibrate(query: Embeddings, gallery: Embeddings, *, exclude_same_camera: bool) -> dict[str, Any]:
+    """Return similarity thresholds for wished false positive rates, and how many pairs and people they rest on."""
+    found = verification_report(query, gallery, exclude_same_camera=exclude_same_camera)
+    return {
+        "identities": found.identities,
+        "eer": found.eer,
+        "eer_threshold": found.eer_threshold,
+        "points": [point.to_dict() for point in found.points],
+    }
 
 
 def scale_projection(model: ReidModel, store: ImageStore) -> None:
