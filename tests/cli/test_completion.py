@@ -32,7 +32,7 @@ def complete(words: list[str], folder: Path) -> list[str]:
     ("words", "expected"),
     [
         (["prsnet", "tr"], {"train"}),
-        (["prsnet", "e"], {"evaluate"}),
+        (["prsnet", "ev"], {"evaluate"}),
         (["prsnet", "train", "--lo"], {"--loss"}),
         (["prsnet", "train", "x", "--loss", "m"], {"mctl", "mctl-raw-query"}),
         (["prsnet", "train", "x", "--no-t"], {"--no-tensorboard"}),
