@@ -149,7 +149,6 @@ def identity_pairs(sides: Sides, queries: Ints) -> Pairs:
     pids = sides.query_pids[queries]
     first = np.searchsorted(sorted_pids, pids, side="left")
     counts = np.searchsorted(sorted_pids, pids, side="right") - first
-    counts[pids <= DISTRACTOR_PID] = 0
     row = np.repeat(np.arange(len(queries)), counts)
     within = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
     column = sides.order[first[row] + within]

@@ -90,15 +90,18 @@ def fingerprints(vectors: Tensor) -> Tensor:
     weights = (torch.randint(1 << 62, (words.shape[1],), generator=generator) * 2 + 1).to(vectors.device)
     hashes = torch.empty(len(vectors), dtype=torch.int64, device=vectors.device)
     for start, stop in spans(len(vectors), max(1, CHUNK_NUMBERS // vectors.shape[1])):
-        # Integer sums wrap around and do not round: they are the same in any order.
-        hashes[start:stop] = (words[start:stop] * weights).sum(dim=1)
+        # Round numbers have zeros in their low bits, which a product alone would never fill. Integer sums wrap around
+        # and do not round: they are the same in any order.
+        part = words[start:stop].long()
+        hashes[start:stop] = ((part ^ (part >> 31)) * weights).sum(dim=1)
     return hashes
 
 
 def duplicate_rows(vectors: Tensor) -> tuple[Tensor, Tensor]:
     """Return ``(copies, originals)``, each (M,) int64: row ``copies[i]`` of (N, D) repeats row ``originals[i]``.
 
-    A row that occurs n times is named n - 1 times as a copy, always of the same original.
+    A row that occurs n times is named n - 1 times as a copy, always of the same original. Rows are compared where their
+    64-bit hashes agree; copies are missed only if another row with the same hash stands between them.
     """
     hashes, order = torch.sort(fingerprints(vectors), stable=True)
     repeats = torch.zeros(len(vectors), dtype=torch.bool, device=vectors.device)
