@@ -340,6 +340,12 @@ def test_ilids_has_no_cameras(tmp_path: Path) -> None:
     assert {r.camid for r in (*dataset.train, *dataset.query, *dataset.gallery)} == {None}
 
 
+def test_frames_named_by_seven_digits_are_not_taken_for_a_benchmark(tmp_path: Path) -> None:
+    plant(tmp_path / "frames", [f"{n:07}.jpg" for n in range(40)] + [f"{n:07}.png" for n in range(40)])
+    dataset = load_images_only(tmp_path / "frames")
+    assert dataset.facts["layout"] == "images" and dataset.facts["pool"]["test_images"] == 0
+
+
 def test_3dpes_cameras_are_named(tmp_path: Path) -> None:
     names = [f"{p}_{c}_FRAME_{c[0]}{p}_RGB.bmp" for p in range(1, 5) for c in ("1", "2B", "1_2")]
     plant(tmp_path, [*(f"RGB/{name}" for name in names), "MASK/1_1_FRAME_25_MASK.bmp", "RGB/Thumbs.db"])

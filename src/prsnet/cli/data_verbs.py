@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prsnet.cli.data_options import CheckConfig, CropsConfig, PackConfig, PoolConfig
 from prsnet.cli.progress import progress_bar
 from prsnet.errors import DataError
-from prsnet.files import write_json, write_text
+from prsnet.files import require_writable, write_json, write_text
 
 if TYPE_CHECKING:
     from prsnet.types import Dataset
@@ -27,6 +27,9 @@ def check(config: CheckConfig) -> None:
     from prsnet.data.check_text import check_text
     from prsnet.data.scan import scan_images
 
+    for file in (config.out, config.html):
+        if file is not None:
+            require_writable(file)
     dataset = _dataset_or_images(config)
     with progress_bar("reading") as progress:
         scan = scan_images(files_of(dataset), workers=config.workers, progress=progress)
@@ -65,6 +68,7 @@ def pool(config: PoolConfig) -> None:
     from prsnet.data.layouts import load_dataset, load_images_only
     from prsnet.data.pool import copy_pool, make_pool, pool_text, write_pool
 
+    require_writable(config.out)
     sources = [
         load_images_only(source, layout=config.layout, seed=config.split_seed, include_test=config.include_test)
         for source in config.sources
@@ -91,6 +95,7 @@ def pack(config: PackConfig) -> None:
     from prsnet.data.layouts import load_dataset, load_images_only
     from prsnet.data.pack import pack_dataset
 
+    require_writable(config.out)
     load = load_images_only if config.unlabelled else load_dataset
     dataset = load(config.data, layout=config.layout, seed=config.split_seed)
     with progress_bar("packing") as progress:

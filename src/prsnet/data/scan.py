@@ -110,7 +110,7 @@ def describe_pixels(pixels: Pixels) -> dict[str, Any]:
     luma = image.convert("L")
     values = np.asarray(luma, dtype=np.float32)
     digest = hashlib.blake2b(f"{pixels.shape}".encode(), digest_size=16)
-    digest.update(pixels.tobytes())
+    digest.update(np.ascontiguousarray(pixels).data)
     rows, columns = THUMBNAIL
     return {
         "heights": pixels.shape[0],

@@ -220,8 +220,9 @@ CUHK02 = Layout(
 
 ILIDS = Layout(
     name="ilids",
-    expects="images named NNNNIII.jpg (i-LIDS' Persons/)",
-    fits=partial(fits_flat, parse=_ilids),
+    expects="Persons/ with images named NNNNIII.jpg (i-LIDS)",
+    # Seven digits are how half of the world names its frames: the folder's name must agree.
+    fits=lambda folder: folder.resolve().name.lower() == "persons" and fits_flat(folder, parse=_ilids),
     load=partial(load_flat, parse=_ilids, scheme="NNNNIII.jpg (person, image)"),
     published={"images": 476, "identities": 119},
     citation="Zheng, Gong, Xiang, Associating Groups of People, BMVC 2009",
