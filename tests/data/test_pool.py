@@ -10,7 +10,7 @@ from PIL import Image
 
 from prsnet.cli.main import main
 from prsnet.data.layouts import load_dataset, load_images_only
-from prsnet.data.pool import Pool, copy_pool, is_pool, make_pool, read_pool, write_pool
+from prsnet.data.pool import Pool, copy_pool, make_pool, read_pool, write_pool
 from prsnet.data.synthetic import generate_people, write_dataset
 from prsnet.errors import DataError
 
@@ -87,7 +87,6 @@ def test_a_pool_is_data_for_pretraining_and_keeps_its_guard(mixed: Path) -> None
         assert [record.path.name for record in dataset.train] == [f"good{i}.png" for i in range(5)]
         assert {record.pid for record in dataset.train} == {None}
         assert dataset.facts["layout"] == "pool" and dataset.facts["pool"]["test_images"] == 0
-    assert is_pool(mixed / "pool.json")
 
 
 def test_test_images_are_counted_or_kept_out(tmp_path: Path) -> None:

@@ -161,3 +161,24 @@ class CropsConfig:
                 ("workers", lambda v: v >= 0, "0 or more"),
             ],
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class CombineConfig:
+    """Make one training set of several datasets; everybody keeps an identity and a camera of their own."""
+
+    sources: tuple[str, ...] = ()
+    """Datasets with labelled training images; PATH, or NAME=PATH or NAME:VARIANT=PATH to say the layout."""
+    out: str = ""
+    """JSON file for the combination; give it to `prsnet train`."""
+    split_seed: int = 0
+    """Seed of the split into halves, for layouts without a split of their own."""
+
+    def __post_init__(self) -> None:
+        check_fields(
+            self,
+            [
+                ("sources", lambda v: len(v) > 1, "two or more datasets"),
+                ("out", lambda v: v.endswith(".json"), "a file name ending in .json"),
+            ],
+        )

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prsnet.cli.data_options import CheckConfig, CropsConfig, PackConfig, PoolConfig
+from prsnet.cli.data_options import CheckConfig, CombineConfig, CropsConfig, PackConfig, PoolConfig
 from prsnet.cli.progress import progress_bar
 from prsnet.errors import DataError
 from prsnet.files import require_writable, write_json, write_text
@@ -128,3 +128,22 @@ def crops(config: CropsConfig) -> None:
     print(f"{config.data}: {kind} annotations, {len(boxes)} person boxes")
     print(crops_text(report))
     print(f"folder    {config.out}")
+
+
+def combine(config: CombineConfig) -> None:
+    """Run ``prsnet data combine``: write the manifest, print what each source adds."""
+    from prsnet.data.combine import write_combination
+    from prsnet.data.layouts import LAYOUTS, load_dataset
+
+    require_writable(config.out)
+    known = {layout.name for layout in LAYOUTS}
+    datasets = []
+    for source in config.sources:
+        layout, _, path = source.partition("=")
+        named = bool(path) and layout.partition(":")[0] in known | {"auto"}
+        chosen = (layout, path) if named else ("auto", source)
+        datasets.append(load_dataset(chosen[1], layout=chosen[0], seed=config.split_seed))
+    for facts in write_combination(datasets, config.out):
+        variant = f" ({facts['variant']})" if "variant" in facts else ""
+        print(f"{facts['name']}{variant}: {facts['train_images']} images of {facts['train_identities']} people")
+    print(f"combination: {config.out}")

@@ -67,6 +67,13 @@ VERBS = (
         ("sources",),
     ),
     Verb(
+        "data combine",
+        "make one training set of several datasets",
+        "prsnet.cli.data_options:CombineConfig",
+        "prsnet.cli.data_verbs:combine",
+        ("sources",),
+    ),
+    Verb(
         "data pack",
         "decode a dataset once into one file at training size",
         "prsnet.cli.data_options:PackConfig",

@@ -5,7 +5,6 @@ A pool is a manifest, a JSON file that lists images where they lie. It can be gi
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections import Counter
@@ -17,13 +16,14 @@ from typing import Any, Literal
 import numpy as np
 
 from prsnet.data.duplicates import LEAST_CONTRAST, exact_duplicates, near_duplicates
+from prsnet.data.manifest import listed_images, portable, read_manifest, write_manifest
 from prsnet.data.scan import ImageScan, scan_images
 from prsnet.errors import DataError
-from prsnet.files import replacing, write_text
+from prsnet.files import replacing
 from prsnet.types import Dataset
 
 FORMAT = "prsnet-pool"
-VERSION = 1
+MADE_BY = "prsnet data pool"
 LEAST_SIZE = (32, 16)
 
 Reason = Literal["unreadable", "blank", "small", "duplicate", "near-duplicate", "kept out"]
@@ -140,6 +140,7 @@ def _source_facts(
         "root": str(source.facts.get("root", "")),
         "taken": sum(owner == row for _, owner in images),
         "left_out": dict(Counter(one.reason for one in left_out if one.source == row)),
+        **({"split_seed": source.facts["split_seed"]} if "split_seed" in source.facts else {}),
         "pool": dict(guard),
     }
 
@@ -168,26 +169,15 @@ def pool_text(pool: Pool) -> str:
 def write_pool(pool: Pool, file: str | Path) -> None:
     """Write the manifest, atomically; paths below its folder are relative to it, others absolute."""
     target = Path(file)
-    folder = target.parent.resolve()
-    head = {
-        "format": FORMAT,
-        "version": VERSION,
-        "pool": pool.guard(),
-        "sources": [dict(source) for source in pool.sources],
-    }
-    rows = {
-        "images": [[_portable(path, folder), source] for path, source in pool.images],
-        "left_out": [[str(one.path), one.source, one.reason, one.cause] for one in pool.left_out],
-    }
-    text = json.dumps(head)[:-1]
-    for name, lines in rows.items():
-        text += f',\n"{name}": [\n' + ",\n".join(json.dumps(line) for line in lines) + "\n]"
-    write_text(target, text + "}\n")
-
-
-def _portable(path: Path, folder: Path) -> str:
-    absolute = path.absolute()
-    return absolute.relative_to(folder).as_posix() if absolute.is_relative_to(folder) else str(absolute)
+    write_manifest(
+        target,
+        FORMAT,
+        {"pool": pool.guard(), "sources": [dict(source) for source in pool.sources]},
+        {
+            "images": [[portable(path, target.parent), source] for path, source in pool.images],
+            "left_out": [[str(one.path), one.source, one.reason, one.cause] for one in pool.left_out],
+        },
+    )
 
 
 def copy_pool(pool: Pool, folder: str | Path, *, progress: Callable[[int, int], None] | None = None) -> Pool:
@@ -224,33 +214,12 @@ def read_pool(file: Path) -> tuple[list[Path], dict[str, Any]]:
     """Return the images that a manifest lists, and its facts: ``pool`` (the leak guard) and ``sources``.
 
     Raises:
-        DataError: not a manifest, one of a later version, or images that are gone.
+        DataError: not a manifest, one of a later version, a damaged one, or images that are gone.
     """
+    content = read_manifest(file, FORMAT, MADE_BY)
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{file}: not a pool: {' '.join(str(error).split())[:200]}", hint="make it again") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT or content.get("version") != VERSION:
-        raise DataError(f"{file}: not a pool of version {VERSION}", hint="make it by `prsnet data pool`")
-    try:
-        images = [file.parent / str(name) for name, _ in content["images"]]
+        names = [str(name) for name, _ in content["images"]]
         facts = {"pool": dict(content["pool"]), "sources": list(content["sources"])}
     except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file}: a damaged pool", hint="make it again") from error
-    gone = [str(image) for image in images if not image.is_file()]
-    if gone:
-        raise DataError(
-            f"{file}: {len(gone)} of {len(images)} images are gone: {', '.join(gone[:3])}", hint="make the pool again"
-        )
-    return images, facts
-
-
-def is_pool(path: Path) -> bool:
-    """Return whether the head of a JSON file says that it is a pool."""
-    if path.suffix.lower() != ".json" or not path.is_file():
-        return False
-    try:
-        with path.open("rb") as stream:
-            return f'"format": "{FORMAT}"'.encode() in stream.read(200)
-    except OSError:
-        return False
+        raise DataError(f"{file}: a damaged pool", hint=f"make it again by `{MADE_BY}`") from error
+    return listed_images(file, names, MADE_BY), facts

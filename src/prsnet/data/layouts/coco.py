@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from prsnet.data.layouts.declaration import Layout, labelled_parts, quote
-from prsnet.data.pool import is_pool
+from prsnet.data.manifest import manifest_kind
 from prsnet.data.splits import Parts, halves_by_identity
 from prsnet.errors import DataError
 from prsnet.types import DISTRACTOR_PID, JUNK_PID, ImageRecord
@@ -20,7 +20,7 @@ _LARGEST = 2**31 - 1
 
 
 def _fits(path: Path) -> bool:
-    return path.suffix.lower() == ".json" and path.is_file() and not is_pool(path)
+    return path.suffix.lower() == ".json" and path.is_file() and not manifest_kind(path).startswith("prsnet-")
 
 
 def load_coco_identities(path: Path, seed: int) -> Parts:

@@ -25,7 +25,7 @@ from prsnet.data.layouts.folders import IDENTITY_FOLDERS, IDENTITY_SPLIT
 from prsnet.data.layouts.msmt17 import MSMT17
 from prsnet.data.layouts.names import MARKET1501, NAMED_IMAGES, NAMED_SPLIT, PKU_REID
 from prsnet.data.layouts.packed import PACK
-from prsnet.data.layouts.pooled import POOL
+from prsnet.data.layouts.pooled import COMBINATION, POOL
 from prsnet.data.layouts.table import CSV
 from prsnet.data.layouts.views import CUHK01, CUHK02, GRID, ILIDS, PES3D, PRID2011, VIPER
 from prsnet.data.splits import Parts
@@ -33,7 +33,19 @@ from prsnet.errors import DataError
 from prsnet.types import Dataset, ImageRecord
 
 LAYOUTS: tuple[Layout, ...] = (
-    *(MARKET1501, PKU_REID, CSV, NAMED_SPLIT, NAMED_IMAGES, IDENTITY_SPLIT, IDENTITY_FOLDERS, COCO, POOL, PACK),
+    *(
+        MARKET1501,
+        PKU_REID,
+        CSV,
+        NAMED_SPLIT,
+        NAMED_IMAGES,
+        IDENTITY_SPLIT,
+        IDENTITY_FOLDERS,
+        COCO,
+        POOL,
+        COMBINATION,
+        PACK,
+    ),
     *(DUKEMTMC, OCCLUDED_DUKE, CUHK03, CUHK03_MAT, VERI776, LTCC, MSMT17, MARS, PRCC),
     *(VIPER, GRID, PRID2011, CUHK01, CUHK02, ILIDS, PES3D, OCCLUDED_REID, PARTIAL_REID, P_DUKEMTMC),
 )
