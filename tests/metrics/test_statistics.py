@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from scipy import stats
 
 from prsnet.errors import DataError, InputError
 from prsnet.metrics.statistics import accelerated_ends, compare_reports, confidence_intervals
@@ -121,6 +122,17 @@ def test_bad_input() -> None:
         compare_reports(good, report(ap, pids, rows=np.arange(len(ap)) + 1), generator=numpy_stream(0))
     with pytest.raises(DataError, match="query row 0 has 3 relevant images in one report and 4"):
         compare_reports(good, report(ap, pids, relevant=4), generator=numpy_stream(0))
+
+
+def test_few_people_are_widened_by_students_quantiles() -> None:
+    values = np.array([-3.0, -1.0, 0.0, 1.0, 3.0])
+    drawn = np.random.default_rng(8).multinomial(5, np.full(5, 0.2), size=2000).astype(np.float64)
+    # Every sample with its mirror image: neither bias nor skew is left to correct.
+    drawn = np.concatenate([drawn, drawn[:, ::-1]])
+    ends = accelerated_ends(values, np.ones(5), drawn, 0.9)
+    quantile = stats.t.ppf(0.95, df=4) * np.sqrt(5 / 4)
+    expected = np.quantile(drawn @ values / 5, stats.norm.cdf([-quantile, quantile]))
+    assert ends == pytest.approx(tuple(expected))
 
 
 @pytest.mark.slow
