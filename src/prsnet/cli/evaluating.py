@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from prsnet.cli.options import CompareConfig, EvaluateConfig
@@ -20,20 +20,40 @@ def evaluate(config: EvaluateConfig) -> None:
     if config.embeddings is not None:
         plain, lines = _measure_files(config)
     else:
-        result = _measure_run(config)
-        plain, lines = result.to_dict(), [*heading(result), "", *figures(result.measures)]
+        plain, lines = _measure_all(config)
     print("\n".join(lines))
     if config.out is not None:
         write_json(config.out, plain)
         print(f"report: {config.out}")
 
 
-def _measure_run(config: EvaluateConfig) -> Evaluation:
+def _measure_all(config: EvaluateConfig) -> tuple[dict[str, Any], list[str]]:
+    """Measure a run on every dataset; the report of the first, with those of the others under ``also``."""
+    results = [_measure_run(config, data) for data in (config.data, *config.also)]
+    lines = [line for result in results for line in (*heading(result), "", *figures(result.measures), "")][:-1]
+    if len(results) > 1:
+        lines += ["", *summary(results)]
+    also = [result.to_dict() for result in results[1:]]
+    return {**results[0].to_dict(), **({"also": also} if also else {})}, lines
+
+
+def summary(results: Sequence[Evaluation]) -> list[str]:
+    """Return a table of the main figures, one line per dataset; a star marks what a model may have seen."""
+    lines = [f"{'dataset':<28}{'queries':>9}{'gallery':>9}{'mAP':>8}{'Rank-1':>8}{'mINP':>8}"]
+    for result in results:
+        report, star = result.report, "*" if result.facts["transductive"] else ""
+        shares = (report.map, report.cmc.get(1, float("nan")), report.minp)
+        name = f"{result.facts['dataset'][:26]}{star}"
+        lines.append(f"{name:<28}{report.queries:>9}{report.gallery:>9}" + "".join(f"{100 * s:>8.2f}" for s in shares))
+    return lines
+
+
+def _measure_run(config: EvaluateConfig, data: str) -> Evaluation:
     from prsnet.evaluation import evaluate as measure
 
     return measure(
         config.run,
-        config.data,
+        data,
         ranks=config.ranks,
         flip=config.flip,
         camera_filter=config.camera_filter,

@@ -46,6 +46,8 @@ class EvaluateConfig:
     """Run folder of `prsnet train`, or a checkpoint file."""
     data: str = ""
     """Dataset with query and gallery; another than the training's measures generalisation."""
+    also: tuple[str, ...] = ()
+    """Further datasets to measure on; a table of all of them comes last."""
     out: str | None = None
     """JSON file for the report, with the AP of every query."""
     flip: bool = False
@@ -77,6 +79,7 @@ class EvaluateConfig:
         return (
             ("run", lambda v: bool(v) != bool(self.embeddings), "a run folder or checkpoint, or --embeddings instead"),
             ("data", lambda v: bool(v) != bool(self.embeddings), "a dataset, or --embeddings instead"),
+            ("also", lambda v: not (v and self.embeddings), "nothing beside --embeddings"),
             ("ranks", lambda v: all(rank > 0 for rank in v), "ranks from 1"),
             ("batch_size", lambda v: v > 0, "at least 1"),
             ("workers", lambda v: v > 0, "at least 1"),
