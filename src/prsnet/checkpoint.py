@@ -40,8 +40,12 @@ def save_checkpoint(
     """
     described = {"format_version": FORMAT_VERSION, **description}
     plain = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    text = json.dumps(described, allow_nan=False)
     with replacing(path) as temporary:
-        save_file(plain, str(temporary), metadata={_HEADER_KEY: json.dumps(described, allow_nan=False)})
+        try:
+            save_file(plain, str(temporary), metadata={_HEADER_KEY: text})
+        except SafetensorError as error:  # how this library tells of a full disk
+            raise OSError(_one_line(error)) from error
     if sidecar:
         write_json(Path(path).with_suffix(".json"), described)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +19,7 @@ from PIL import Image
 from prsnet.checkpoint import find_checkpoint, load_checkpoint
 from prsnet.config import Precision
 from prsnet.data.augment import normalise
-from prsnet.data.images import MEAN, STD, load_image, resize_image
+from prsnet.data.images import MEAN, STD, convert_image, load_image, resize_image
 from prsnet.devices import autocast, choose_device, choose_precision
 from prsnet.errors import CheckpointError, ConfigError, DataError
 from prsnet.models.compact import compact_basis
@@ -131,7 +132,10 @@ class Embedder:
 
         Raises:
             DataError: an image cannot be read and ``on_error`` is not given, or there is none at all.
+            ConfigError: ``batch_size`` or ``workers`` below 1.
         """
+        if batch_size < 1 or workers < 1:
+            raise ConfigError(f"embed: expected batch_size and workers from 1, got {batch_size} and {workers}")
         vectors, pids, camids, paths = [], [], [], []
         for kept, pixels in self._batches(images, batch_size, workers, on_error):
             vectors.append(self._forward(pixels, flip))
@@ -158,9 +162,11 @@ class Embedder:
             flip: average with the embedding of the mirrored crop.
 
         Raises:
-            DataError: a box that has no area inside the frame.
+            DataError: a frame of another kind, or a box that has no area inside it.
         """
-        crops = [_cut(frame, box, index) for index, box in enumerate(np.asarray(list(boxes), dtype=float))]
+        if not _is_picture(frame):
+            raise DataError(f"frame {_shown(frame)}: expected a uint8 RGB array (H, W, 3)")
+        crops = [_cut(frame, list(box), index) for index, box in enumerate(boxes)]
         if not crops:
             return np.empty((0, self.width), dtype=np.float32)
         return self._forward(np.stack([resize_image(crop, self.image_size) for crop in crops]), flip)
@@ -225,11 +231,19 @@ def _pixels(image: ImageLike, size: tuple[int, int]) -> Pixels:
     if isinstance(image, (str, Path)):
         return load_image(image, size)
     if isinstance(image, Image.Image):
-        return resize_image(np.asarray(image.convert("RGB")), size)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return resize_image(convert_image(image, name="image"), size)
+    if _is_picture(image):
         return resize_image(image, size)
-    got = f"array {image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
-    raise DataError(f"cannot embed {got}", hint="give a path, a PIL image, or a uint8 RGB array (H, W, 3)")
+    raise DataError(f"cannot embed {_shown(image)}", hint="give a path, a PIL image, or a uint8 RGB array (H, W, 3)")
+
+
+def _is_picture(image: Any) -> bool:
+    is_rgb = isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
+    return is_rgb and min(image.shape) > 0
+
+
+def _shown(image: Any) -> str:
+    return f"array {image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
 
 
 def _labels(image: ImageLike) -> tuple[int, int, str]:
@@ -239,12 +253,16 @@ def _labels(image: ImageLike) -> tuple[int, int, str]:
     return UNKNOWN_PID, UNKNOWN_CAMID, str(image) if isinstance(image, (str, Path)) else ""
 
 
-def _cut(frame: Pixels, box: npt.NDArray[np.float64], index: int) -> Pixels:
+def _cut(frame: Pixels, box: Sequence[float], index: int) -> Pixels:
     height, width = frame.shape[:2]
-    if box.shape != (4,) or not np.isfinite(box).all():
-        raise DataError(f"box {index}: expected left, top, right, bottom as finite pixels, got {box.tolist()}")
+    if len(box) != 4 or not all(math.isfinite(number) for number in box):
+        raise DataError(f"box {index}: expected left, top, right, bottom as finite pixels, got {_numbers(box)}")
     left, top = max(int(box[0]), 0), max(int(box[1]), 0)
-    right, bottom = min(int(np.ceil(box[2])), width), min(int(np.ceil(box[3])), height)
+    right, bottom = min(math.ceil(box[2]), width), min(math.ceil(box[3]), height)
     if right <= left or bottom <= top:
-        raise DataError(f"box {index} {box.tolist()} has no area inside the frame of {width}x{height} pixels")
+        raise DataError(f"box {index} {_numbers(box)} has no area inside the frame of {width}x{height} pixels")
     return frame[top:bottom, left:right]
+
+
+def _numbers(box: Sequence[float]) -> list[float]:
+    return [float(number) for number in box]

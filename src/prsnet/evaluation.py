@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from prsnet.checkpoint import find_checkpoint, read_description
 from prsnet.data.layouts import load_dataset
+from prsnet.data.layouts.recognition import PLAIN
 from prsnet.data.suitability import check_evaluation, require
 from prsnet.embed import Embedder
 from prsnet.errors import CheckpointError
@@ -150,21 +151,46 @@ def training_root(run: Path | str) -> str:
 def transductive_reason(facts: Mapping[str, Any], dataset: Dataset) -> str:
     """Return why a model has seen test images of ``dataset``, or "" when nothing says so (the leak guard).
 
-    Seen means: its pre-training pool held query or gallery images of it, or one of its trainings split the same
-    identities by another seed.
+    Seen means: a pool that it was pre-trained on held query or gallery images of it, by the pool's own account or
+    because the one folder lies in the other; or one of its trainings split the same identities by another seed.
     """
     for verb, trained_on in _training_data(facts):
-        pool = trained_on.get("pool", {})
         same = trained_on.get("name") == dataset.name
+        pool = _mapping(trained_on.get("pool"))
         # A pool of several sources has a name of its own, and lists the benchmarks whose test images are in it.
-        if dataset.name in pool.get("test_images_of", ()) or (same and pool.get("test_images")):
+        if dataset.name in _list(pool.get("test_images_of")) or (same and pool.get("test_images")):
             return f"transductive: {verb} saw {pool.get('test_images')} query and gallery images of {dataset.name}"
-        if not same:
-            continue
+        if dataset.name not in _list(pool.get("kept_out")):
+            for source in (trained_on, *_list(trained_on.get("sources"))):
+                if _holds(_mapping(source), dataset):
+                    return f"transductive: {verb} saw images of {source['root']}, where those of {dataset.name} lie"
         seeds = trained_on.get("split_seed"), dataset.facts.get("split_seed")
-        if seeds[0] != seeds[1]:
+        if same and None not in seeds and seeds[0] != seeds[1]:
             return f"transductive: {verb} split the identities of {dataset.name} by seed {seeds[0]}, not {seeds[1]}"
     return ""
+
+
+def _holds(source: Mapping[str, Any], dataset: Dataset) -> bool:
+    """Return whether test images of ``dataset`` are in a source of pre-training images, judged by where both lie.
+
+    A plain tree of images holds whatever lies below it. The other way round, a folder inside the dataset counts when
+    it is known for test images, such as ``query/``.
+    """
+    places = source.get("root"), dataset.facts.get("root")
+    if not all(isinstance(place, str) and place for place in places):
+        return False
+    theirs, ours = (Path(str(place)).resolve() for place in places)
+    if source.get("layout") == PLAIN and (ours == theirs or theirs in ours.parents):
+        return True
+    return ours in theirs.parents and bool(_mapping(source.get("pool")).get("test_images"))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (list, tuple)) else ()
 
 
 def _training_data(facts: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:

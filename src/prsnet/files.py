@@ -32,7 +32,7 @@ def replacing(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and takes the name, on failure it vanishes.
 
     Raises:
-        InputError: the folder cannot be created or written, or ``path`` is itself a folder.
+        InputError: the folder cannot be created or written, ``path`` is itself a folder, or the disk is full.
     """
     target = Path(path)
     require_writable(target)
@@ -52,6 +52,8 @@ def replacing(path: Path | str) -> Iterator[Path]:
         _sync(temporary)
         temporary.replace(target)
         _sync(target.parent)
+    except OSError as error:  # a full disk, a quota, a folder that went away
+        raise InputError(f"{target}: cannot be written: {error.strerror or error}", hint="make room there") from error
     finally:
         temporary.unlink(missing_ok=True)
 

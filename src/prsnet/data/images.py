@@ -141,7 +141,11 @@ def decode_image(data: bytes, *, name: str, max_pixels: int = MAX_PIXELS) -> Pix
     fast = _decode_plain_jpeg(data, max_pixels)
     if fast is not None:
         return fast
-    image = _open(data, name)
+    return convert_image(_open(data, name), name=name, max_pixels=max_pixels)
+
+
+def convert_image(image: Image.Image, *, name: str, max_pixels: int = MAX_PIXELS) -> Pixels:
+    """Return a Pillow image, decoded or not, as (H, W, 3) uint8 RGB; as :func:`read_image`, with ``name`` in errors."""
     width, height = image.size
     if width * height > max_pixels:
         raise _too_large(name, f"{width}x{height}", max_pixels)

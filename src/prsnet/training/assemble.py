@@ -25,6 +25,7 @@ from prsnet.rng import torch_stream
 from prsnet.runs import RunFolder, check_out, open_run
 from prsnet.training.distributed import Processes, join_processes, leave_processes
 from prsnet.training.memory import activation_bytes, require_memory
+from prsnet.types import Dataset
 
 
 @dataclass
@@ -107,6 +108,12 @@ def open_session(config: RunConfig, verb: str) -> Iterator[Session]:
         yield Session(verb, device, precision, processes)
     finally:
         leave_processes()
+
+
+def data_facts(dataset: Dataset) -> dict[str, Any]:
+    """Return what a checkpoint says of its data: the dataset's facts, its place as seen from anywhere."""
+    facts = {"name": dataset.name, **dataset.facts}
+    return {**facts, "root": str(Path(facts["root"]).resolve())} if facts.get("root") else facts
 
 
 def take_encoder(encoder: Encoder, init: str | None, session: Session) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from prsnet.errors import DataError
 from prsnet.types import DISTRACTOR_PID, ImageRecord
 
 SPLIT_FOLDERS = ("train", "query", "gallery", "test")
+_PARTS_OF_DATASETS = frozenset({*SPLIT_FOLDERS, "bounding_box_train", "bounding_box_test"})
 _CAMERA_IN_NAME = re.compile(r"(?:^|[_\-. ])c(?:am(?:era)?)?[_-]?([0-9]{1,4})(?![0-9])", re.IGNORECASE)
 _CAMERA_FOLDER = re.compile(r"(?:c(?:am(?:era)?)?[_\- ]?)?([0-9]{1,4})", re.IGNORECASE)
 _NUMBER = re.compile(r"-1|[0-9]{1,9}")
@@ -142,8 +143,9 @@ def load_identity_split(folder: Path, seed: int) -> Parts:
 
 
 def fits_identity_folders(folder: Path) -> bool:
-    """Return whether ``folder`` holds folders with images, and no image itself."""
-    return _holds_people(folder)
+    """Return whether ``folder`` holds folders with images, no image itself, and its folders are not datasets."""
+    inside = {below.name.lower() for person in subfolders(folder) for below in subfolders(person)}
+    return _holds_people(folder) and not inside & _PARTS_OF_DATASETS
 
 
 def load_identity_folders(folder: Path, seed: int) -> Parts:
