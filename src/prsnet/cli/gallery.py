@@ -57,7 +57,7 @@ def search(config: SearchConfig) -> None:
         where, shots, model = chosen(config), None, None
         if config.images:
             embedder = embedder_of(gallery, config.model, config.device)
-            shots, model = embedder.embed(config.images).vectors, embedder.identity
+            shots, model = embedder.embed(pictures(config.images)).vectors, embedder.identity
         hits = gallery.search_person(
             shots,
             model=model,
@@ -68,6 +68,13 @@ def search(config: SearchConfig) -> None:
             one_per=config.one_per,
         )
     print(as_json(hits) if config.json else as_table(hits))
+
+
+def pictures(places: Sequence[str]) -> list[Path]:
+    """Return the images that arguments name: files, and all images of folders."""
+    from prsnet.data.images import list_images
+
+    return [file for place in map(Path, places) for file in (list_images(place) if place.is_dir() else [place])]
 
 
 def delete(config: DeleteConfig) -> None:

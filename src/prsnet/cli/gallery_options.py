@@ -159,7 +159,7 @@ class SearchConfig(FilterConfig):
     """Find the sightings most like one person."""
 
     images: tuple[str, ...] = ()
-    """Pictures of one person; several are averaged to one query."""
+    """Pictures of one person, or folders of them; several are averaged to one query."""
     like: tuple[str, ...] | None = None
     """Ids of stored sightings of the person, instead of or beside pictures; they themselves are not found."""
     top_k: int = 10
