@@ -3,13 +3,20 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import os
+import shutil
+import signal
 import struct
+import subprocess
+import sys
+import time
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from prsnet.cli.main import main
 from prsnet.data.check import check_dataset
@@ -210,6 +217,31 @@ def test_the_verb(people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["data", "pack", str(people), "--out", str(plain), "--unlabelled", "--layout", "images"]) == 0
     assert {record.pid for record in load_images_only(plain).train} == {None}
     assert load_images_only(plain).facts["pool"]["test_images"] > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["pack", "pool"])
+def test_killed_in_the_middle_then_complete_and_identical(verb: str, tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(100):
+        coarse = Image.fromarray(generator.integers(0, 256, (8, 4, 3), dtype=np.uint8))
+        coarse.resize((192, 384), Image.Resampling.BICUBIC).save(folder / f"{number:03}.png", compress_level=1)
+    suffix, more = (".pack", ["--unlabelled"]) if verb == "pack" else (".json", ["--copy", str(tmp_path / "copies")])
+    command = [sys.executable, "-m", "prsnet", "data", verb, str(folder), "--layout", "images", "--workers", "1", *more]
+    whole, out = tmp_path / f"whole{suffix}", tmp_path / f"out{suffix}"
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
+    shutil.rmtree(tmp_path / "copies", ignore_errors=True)
+    process = subprocess.Popen([*command, "--out", str(out)], stdout=subprocess.DEVNULL)
+    while not list(tmp_path.glob(".out.pack*" if verb == "pack" else "copies/*/*")):
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+    subprocess.run([*command, "--out", str(out)], check=True, capture_output=True)
+    assert out.read_bytes() == whole.read_bytes()
+    assert not list(tmp_path.glob(".out*"))
 
 
 @pytest.mark.slow

@@ -175,6 +175,8 @@ def write_pack(path: str | Path, chunks: Iterable[Images], *, size: tuple[int, i
         raise DataError(
             f"{target}: expected a name that ends in {SUFFIX}", hint=f"e.g. {target.stem or 'data'}{SUFFIX}"
         )
+    for remnant in target.parent.glob(f".{target.name}.*.part{SUFFIX}"):  # of a run that was killed; they are large
+        remnant.unlink(missing_ok=True)
     sums: list[int] = []
     with replacing(target) as temporary, temporary.open("wb") as stream:
         stream.seek(_FIRST_IMAGE)

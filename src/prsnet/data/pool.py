@@ -189,6 +189,8 @@ def copy_pool(pool: Pool, folder: str | Path, *, progress: Callable[[int, int], 
         InputError: a copy cannot be written.
     """
     root = Path(folder)
+    for remnant in root.glob("*/.*.part*"):  # of a run that was killed
+        remnant.unlink(missing_ok=True)
     copies = []
     for number, (path, source) in enumerate(pool.images):
         copy = root / f"{source:02d}" / f"{number:08d}{path.suffix.lower()}"
