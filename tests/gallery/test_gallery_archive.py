@@ -241,7 +241,7 @@ def test_crafted_archives_are_refused_in_one_line_and_leave_nothing(tmp_path: Pa
 def test_a_zip_bomb_is_refused(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as out:
         for number in range(3):
-            out.writestr(f"shard-{number:05d}.jsonl", bytes(40 * 2**20))
+            out.writestr(f"shard-{number:05d}.jsonl", bytes(25 * 2**20))
     with Gallery.create(tmp_path / "b", MODEL) as gallery, pytest.raises(DataError, match="unpacked from"):
         import_gallery(gallery, tmp_path / "bomb.zip")
 

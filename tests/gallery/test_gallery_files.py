@@ -206,3 +206,11 @@ def test_torch_vectors_are_taken_as_well(tmp_path: Path) -> None:
         gallery.add(torch.from_numpy(unit(3)) * 5, [NewSighting()] * 3, model=MODEL)
         hits = gallery.search(torch.from_numpy(unit(3)).requires_grad_(), model=MODEL, top_k=1)
         assert [row[0].id for row in hits] == ["1", "2", "3"]
+
+
+def test_a_closed_gallery_says_so(folder: Path) -> None:
+    gallery = Gallery.open(folder)
+    gallery.close()
+    gallery.close()
+    with pytest.raises(InputError, match="closed database"):
+        gallery.stats()

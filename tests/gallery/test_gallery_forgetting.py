@@ -16,8 +16,8 @@ from PIL import Image
 
 from prsnet.errors import InputError
 from prsnet.gallery import Gallery, NewSighting, SightingFilter
-from prsnet.gallery import sqlite as sqlite_store
 from prsnet.gallery.crops import encode_crop
+from prsnet.gallery.sqlite import SqliteStore
 from prsnet.types import ModelIdentity
 
 WIDTH = 96
@@ -130,8 +130,8 @@ def test_a_reader_in_the_way_is_named_and_the_wipe_can_be_repeated(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "g"
-    monkeypatch.setattr(sqlite_store, "WIPE_SECONDS", 0.2)
-    monkeypatch.setattr("prsnet.gallery.schema.BUSY_SECONDS", 0.2)
+    patient = SqliteStore.wipe
+    monkeypatch.setattr(SqliteStore, "wipe", lambda store, patience=0.2: patient(store, patience=patience))
     with Gallery.create(folder, MODEL) as gallery:
         ids = add(gallery, 3, 1)
         secrets = stored(gallery, ids)
@@ -142,6 +142,8 @@ def test_a_reader_in_the_way_is_named_and_the_wipe_can_be_repeated(
             gallery.delete(SightingFilter(ids=tuple(ids)))
         assert gallery.store.unwiped
         assert gallery.find() == []
+        with Gallery.open(folder) as again:  # opening does not fail over it
+            assert again.find() == []
         reader.close()
         assert gallery.purge() == 0
         assert traces(folder, secrets) == 0

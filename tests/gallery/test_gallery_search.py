@@ -71,7 +71,7 @@ def group_keys(problem: dict[str, Any]) -> list[Any]:
     return [value if value else ("alone", row) for row, value in enumerate(column)]
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(problem=problems())
 def test_search_equals_the_loop(tmp_path: Path, model: ModelIdentity, problem: dict[str, Any]) -> None:
     details = zip(problem["pids"], problem["camids"], problem["sources"], strict=True)

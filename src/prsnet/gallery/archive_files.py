@@ -18,6 +18,7 @@ from typing import TypeAlias
 from prsnet.embeddings_file import MAX_BYTES, refuse_bomb
 from prsnet.errors import DataError, InputError
 from prsnet.files import replacing
+from prsnet.gallery.schema import sync_folder
 
 Source: TypeAlias = Callable[[str, int], bytes]
 """(name, most bytes) -> content of one file of the archive."""
@@ -50,6 +51,7 @@ def open_target(path: Path) -> Iterator[Target]:
     try:
         yield lambda name, content: _write(made / name, content)
         made.replace(path)
+        sync_folder(path.parent)
     finally:
         shutil.rmtree(made, ignore_errors=True)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timezone
@@ -116,7 +117,9 @@ class Gallery(GalleryReader):
         gallery = cls(SqliteStore(file), AuditLog(Path(path) / AUDIT), who=who, clock=clock)
         try:
             if gallery.store.unwiped:
-                gallery.store.wipe()
+                # Another process may be at it right now; then it, or whoever opens the gallery next, finishes it.
+                with contextlib.suppress(InputError):
+                    gallery.store.wipe(patience=0.1)
         except BaseException:
             gallery.close()
             raise

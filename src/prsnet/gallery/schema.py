@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -49,6 +50,8 @@ def explained(file: Path) -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise _operational(file, error) from error
+    except sqlite3.ProgrammingError as error:
+        raise InputError(f"{file}: {error}", hint="open the gallery again") from error
     except sqlite3.DatabaseError as error:
         hint = "restore it from a copy, or from `prsnet gallery export`"
         raise DataError(f"{file}: damaged, or no gallery: {error}", hint=hint) from error
@@ -101,8 +104,18 @@ def make(folder: Path, space: EmbeddingSpace, *, model_path: str, retention_days
         with explained(folder):
             _fill(made / DATABASE, space, model_path, retention_days)
         made.replace(folder)
+        sync_folder(folder.parent)
     finally:
         shutil.rmtree(made, ignore_errors=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """See to it that a power cut does not undo renaming in a folder."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _fill(file: Path, space: EmbeddingSpace, model_path: str, retention_days: float | None) -> None:

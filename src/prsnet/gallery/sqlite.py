@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +31,7 @@ from prsnet.types import Hit
 
 _LOADED_AT_ONCE = 4096
 WIPE_SECONDS = 30.0
+"""How long wiping waits for other processes."""
 
 
 class SqliteStore:
@@ -183,22 +183,23 @@ class SqliteStore:
                 connection.execute("UPDATE state SET deletions = deletions + 1, unwiped = 1")
         return len(ids)
 
-    def wipe(self) -> None:
+    def wipe(self, *, patience: float = WIPE_SECONDS) -> None:
         """Rewrite the file without what was deleted, and empty the write-ahead log.
 
         secure_delete has filled freed cells with zeros already, but SQLite leaves copies behind where it moved cells
         between pages before, so the file is written anew (VACUUM): the time grows with the size of the gallery.
         """
         with self._lock, schema.explained(self.file):
-            self._connection.execute("VACUUM")
-            deadline = time.monotonic() + WIPE_SECONDS
-            while self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                if time.monotonic() > deadline:
+            self._connection.execute(f"PRAGMA busy_timeout={round(1000 * patience)}")
+            try:
+                self._connection.execute("VACUUM")
+                if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
                     raise InputError(
                         f"{self.file}: deleted, but another process keeps reading, so bytes remain in the log",
                         hint="end that process, then run `prsnet gallery purge`",
                     )
-                time.sleep(0.05)
+            finally:
+                self._connection.execute(f"PRAGMA busy_timeout={round(1000 * schema.BUSY_SECONDS)}")
             with self._writing() as connection:
                 connection.execute("UPDATE state SET unwiped = 0")
 
@@ -235,7 +236,7 @@ class SqliteStore:
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection]:
         """One snapshot for everything inside, nested reading included."""
-        with self._lock:
+        with self._lock, schema.explained(self.file):
             if self._connection.in_transaction:
                 yield self._connection
             else:

@@ -135,8 +135,11 @@ class SightingStore(Protocol):
         """Delete what meets a filter, and return how much; ``before_commit`` gets the number and may still raise."""
         ...
 
-    def wipe(self) -> None:
+    def wipe(self, *, patience: float = ...) -> None:
         """See to it that no byte of anything deleted is left in the store's files.
+
+        Args:
+            patience: seconds to wait for other processes.
 
         Raises:
             InputError: it could not be done now; :attr:`unwiped` stays true.
