@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.axes import Axes
+from matplotlib.patches import StepPatch
 from PIL import Image
 
 from prsnet import Embeddings, InputError, RankReport, rank_report
@@ -67,11 +68,14 @@ def test_lines_differ_not_by_colour_alone(tmp_path: Path, report: RankReport, dr
     assert len(looks) == 4
 
 
-def test_average_precision_counts_every_query(tmp_path: Path, report: RankReport) -> None:
+def test_the_area_below_a_line_of_average_precision_is_map(tmp_path: Path, report: RankReport, drawn: Drawn) -> None:
     data = read(draw_average_precision({"a": report}, tmp_path / "ap.png"))
-    inside = np.digitize(report.per_query.ap, data["edges"][1:-1])
-    assert data["reports"]["a"]["queries"] == [int((inside == number).sum()) for number in range(20)]
-    assert data["reports"]["a"]["map"] == report.map
+    assert data["reports"]["a"] == {"ap": sorted(report.per_query.ap.tolist()), "map": report.map}
+    (stairs,) = drawn[0].patches
+    assert isinstance(stairs, StepPatch)
+    values, edges, _ = stairs.get_data()
+    assert edges.tolist() == [0.0, *data["reports"]["a"]["ap"], 1.0]
+    assert float((values * np.diff(edges)).sum()) == pytest.approx(report.map)
 
 
 def test_similarities_count_every_pair(tmp_path: Path, pairs: VerificationReport, drawn: Drawn) -> None:

@@ -65,7 +65,7 @@ def test_pictures_are_put_together_by_the_mask() -> None:
     np.testing.assert_allclose(found.original, original, atol=1e-5)
     np.testing.assert_allclose(found.masked, np.where(hidden, mean, original), atol=3e-3)
     np.testing.assert_allclose(found.painted, mean, atol=3e-3)
-    np.testing.assert_allclose(found.both, np.where(hidden, mean, original), atol=3e-3)
+    np.testing.assert_allclose(found.combined, np.where(hidden, mean, original), atol=3e-3)
 
 
 def test_losses_are_squared_errors_over_the_hidden_patches() -> None:

@@ -39,6 +39,12 @@ class Verb:
 
 VERBS = (
     Verb(
+        "demo",
+        "generate people, train, evaluate, draw everything: a few minutes on a CPU",
+        "prsnet.cli.picture_options:DemoConfig",
+        "prsnet.cli.demo:demo",
+    ),
+    Verb(
         "data synth",
         "generate pedestrians seen by several cameras",
         "prsnet.cli.options:SynthConfig",
@@ -99,6 +105,20 @@ VERBS = (
         "measure a model on a dataset: mAP, CMC, mINP",
         "prsnet.cli.options:EvaluateConfig",
         "prsnet.cli.evaluating:evaluate",
+        ("run", "data"),
+    ),
+    Verb(
+        "reconstruct",
+        "show what a pre-trained network paints where it sees nothing",
+        "prsnet.cli.picture_options:ReconstructConfig",
+        "prsnet.cli.pictures:reconstruct",
+        ("run", "images"),
+    ),
+    Verb(
+        "ranks",
+        "show queries with their first answers, right and wrong ones marked",
+        "prsnet.cli.picture_options:RanksConfig",
+        "prsnet.cli.pictures:ranks",
         ("run", "data"),
     ),
     Verb(

@@ -17,7 +17,6 @@ from prsnet.types import RankReport
 
 _DASHES = ("-", "--", "-.", ":")
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
-_BINS = 20
 _MOST_CAMERAS = 20
 
 
@@ -49,30 +48,29 @@ def draw_cmc(reports: Mapping[str, RankReport], out: Path | str, *, ranks: int =
 
 
 def draw_average_precision(reports: Mapping[str, RankReport], out: Path | str) -> Path:
-    """Draw how the queries' average precision is spread, one step line per report, a mark at its mean (mAP).
+    """Draw which share of the queries reaches which average precision; the area below a line is mAP.
 
     Returns:
-        The path; beside it a JSON file with the ``edges`` of the bins and name -> ``queries`` (per bin) and ``map``.
+        The path; beside it a JSON file with name -> ``ap`` (of every query, rising) and ``map``.
     """
-    edges = np.linspace(0, 1, _BINS + 1)
     spread: dict[str, dict[str, Any]] = {
-        name: {"queries": np.histogram(report.per_query.ap, bins=edges)[0].tolist(), "map": report.map}
+        name: {"ap": np.sort(report.per_query.ap).tolist(), "map": report.map}
         for name, report in _some(reports).items()
     }
     with paper(out) as (_, (axis,)):
         for number, (name, line) in enumerate(spread.items()):
-            look = _look(number)
-            shares = np.array(line["queries"]) / sum(line["queries"])
-            axis.stairs(shares, edges, label=name, color=look["color"], linestyle=look["linestyle"], linewidth=1.6)
-            axis.plot(line["map"], -0.015, clip_on=False, color=look["color"], marker=look["marker"], markersize=6)
-        axis.set(title="Average precision of the queries; below the axis: mAP", xlabel="average precision")
-        axis.set_ylabel("share of the queries")
+            reached = 1 - np.arange(len(line["ap"]) + 1) / len(line["ap"])
+            look = {key: value for key, value in _look(number).items() if key != "marker"}
+            values = [0.0, *line["ap"], 1.0]
+            axis.stairs(reached, values, baseline=None, label=f"{name} (mAP {line['map']:.1%})", linewidth=1.8, **look)
+        axis.set(title="Average precision of the queries", xlabel="average precision")
+        axis.set_ylabel("queries that reach it")
         axis.set_xlim(0, 1)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.02)
         axis.xaxis.set_major_formatter(PercentFormatter(1))
         axis.yaxis.set_major_formatter(PercentFormatter(1))
-        _legend(axis, spread)
-    write_beside(out, {"chart": "average precision", "edges": edges.tolist(), "reports": spread})
+        axis.legend()
+    write_beside(out, {"chart": "average precision", "reports": spread})
     return Path(out)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from prsnet.errors import InputError
 from prsnet.figures.canvas import BLUE, ORANGE, paper, write_beside
@@ -106,5 +107,6 @@ def _draw_panel(axis: Axes, title: str, lines: Mapping[str, Series]) -> None:
         axis.plot(line["steps"], line["values"], color=colour, marker=mark, markersize=3.5, label=source)
     axis.set_title(title if "training" in lines else f"{title}, held-out")
     axis.set_xlabel("step")
+    axis.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     if len(lines) > 1:
         axis.legend()

@@ -1,4 +1,4 @@
-"""What a pre-trained network paints where it sees nothing: original, masked, reconstruction, and both together."""
+"""What a pre-trained network paints where it sees nothing: original, masked, reconstruction, and both combined."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from prsnet.models.masking import hidden_count, hide, mask_to_pixels, patchify, 
 from prsnet.models.transfer import load_model
 from prsnet.rng import numpy_stream, torch_stream
 
-HEADINGS = ("original", "masked", "reconstruction", "both")
-NOTE = "both: the visible patches as they are, the hidden ones as reconstructed"
+HEADINGS = ("original", "masked", "reconstruction", "combined")
+NOTE = "combined: the visible patches as they are, the hidden ones as reconstructed"
 MOST_IMAGES = 64
 
 
@@ -55,7 +55,7 @@ class Reconstructions:
         original: what the network should see.
         masked: what it saw: hidden patches have the mean colour.
         painted: its prediction of every patch, the visible ones included.
-        both: visible patches of the original, hidden ones of the prediction.
+        combined: visible patches of the original, hidden ones of the prediction.
         mask: (B, N) bool, True = hidden: the mask that the network was given.
         losses: (B,) each image's loss over its hidden patches, in the units of the training.
     """
@@ -63,7 +63,7 @@ class Reconstructions:
     original: Tensor
     masked: Tensor
     painted: Tensor
-    both: Tensor
+    combined: Tensor
     mask: Tensor
     losses: Tensor
 
@@ -121,7 +121,7 @@ def reconstruct_images(network: PretrainedNetwork, images: Tensor, mask: Tensor)
         original=_to_colours(whole),
         masked=_to_colours(hide(whole, mask, patch)),
         painted=_to_colours(prediction),
-        both=_to_colours(torch.where(hidden, prediction, whole)),
+        combined=_to_colours(torch.where(hidden, prediction, whole)),
         mask=mask.cpu(),
         losses=torch.stack(losses).cpu(),
     )
@@ -138,7 +138,7 @@ def draw_reconstructions(
     device: str = "auto",
     title: str = "",
 ) -> Path:
-    """Draw panels of original, masked image, reconstruction and both together, one row per image.
+    """Draw panels of original, masked image, reconstruction and both combined, one row per image.
 
     The masked image is what the network was given, with the very mask it was given. Beside the picture, ``out`` with
     the ending ``.json``, stands: ``checkpoint``, ``mask_ratio``, ``seed``, ``patch``, ``grid``, ``normalised_targets``,
@@ -206,7 +206,7 @@ def _rows(found: Reconstructions, paths: Sequence[Path]) -> list[list[Cell]]:
     rows = []
     for index, path in enumerate(paths):
         below = ((path.name,), (f"{shares[index]:.0%} hidden",), (f"loss {found.losses[index]:.3f}",), ())
-        pictures = (found.original, found.masked, found.painted, found.both)
+        pictures = (found.original, found.masked, found.painted, found.combined)
         rows.append([Cell(_pixels(p[index]), lines) for p, lines in zip(pictures, below, strict=True)])
     return rows
 

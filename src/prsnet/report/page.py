@@ -6,7 +6,7 @@ import base64
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
@@ -19,6 +19,10 @@ from prsnet.files import write_text
 _POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 _WIDE = 1000
 """Pictures wider than this keep their size on small screens and scroll sideways."""
+
+_LARGE = 400_000
+"""Bytes from which a picture goes into the page as a JPEG: sheets of photographs are several times smaller so."""
+_QUALITY = 90
 
 _STYLE = """
 :root{color-scheme:light dark;
@@ -49,7 +53,8 @@ figure img{display:block;max-width:100%;height:auto;margin:0 auto;background:#ff
 figure .scroll img{max-width:none}
 @media(min-width:60rem){figure .scroll img{max-width:100%}}
 figcaption{color:var(--soft);font-size:.92rem;margin-top:.6rem}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:0 1.2rem}
+.pair{display:grid;align-items:start;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:0 1.2rem}
+pre{background:var(--panel);border:1px solid var(--line);border-radius:10px;padding:.8rem 1rem;font-size:.9rem}
 footer{color:var(--soft);font-size:.9rem;padding-top:2.5rem;padding-bottom:3rem}
 @media print{nav{display:none}h2{break-after:avoid}figure{break-inside:avoid}}
 """
@@ -79,7 +84,10 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture: a PNG or JPEG file, what it shows for those who cannot see it, and a line below it."""
+    """A picture: a PNG or JPEG file, what it shows for those who cannot see it, and a line below it.
+
+    A PNG file of more than 0.4 MB goes into the page as a JPEG.
+    """
 
     path: Path
     alt: str
@@ -92,12 +100,13 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """A part of a report: heading, paragraphs, a table, pictures; small pictures stand side by side."""
+    """A part of a report: heading, paragraphs, commands, a table, pictures; small pictures stand side by side."""
 
     title: str
     text: Sequence[str] = ()
     table: Table | None = None
-    pictures: Sequence[Picture] = field(default_factory=tuple)
+    pictures: Sequence[Picture] = ()
+    commands: Sequence[str] = ()
 
 
 def write_report(
@@ -154,7 +163,9 @@ def _section(section: Section, name: str) -> str:
     wide = [html for html, is_wide in drawn if is_wide]
     small = [html for html, is_wide in drawn if not is_wide]
     pair = f'<div class="pair">{"".join(small)}</div>' if small else ""
-    inside = "\n".join(part for part in (paragraphs, table, *wide, pair) if part)
+    commands = "\n".join(escape(line) for line in section.commands)
+    shell = f'<pre class="scroll" tabindex="0"><code>{commands}</code></pre>' if commands else ""
+    inside = "\n".join(part for part in (paragraphs, shell, table, *wide, pair) if part)
     return f'<section aria-labelledby="{name}">\n<h2 id="{name}">{escape(section.title)}</h2>\n{inside}\n</section>'
 
 
@@ -188,7 +199,12 @@ def _read_picture(path: Path) -> tuple[str, bytes, tuple[int, int]]:
     try:
         data = path.read_bytes()
         with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
-            return str(image.format).lower(), data, image.size
+            kind = str(image.format).lower()
+            if len(data) < _LARGE or kind == "jpeg":
+                return kind, data, image.size
+            smaller = io.BytesIO()
+            image.convert("RGB").save(smaller, "JPEG", quality=_QUALITY, subsampling=0)
+            return "jpeg", smaller.getvalue(), image.size
     except OSError as error:
         reason = error.strerror or "neither PNG nor JPEG"
         raise InputError(f"{path}: cannot be put into a report: {reason}", hint="draw the picture again") from error

@@ -1,4 +1,5 @@
 import base64
+import io
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from prsnet.errors import InputError
-from prsnet.report import Picture, Section, Table, report_page, write_report
+from prsnet.report.page import Picture, Section, Table, report_page, write_report
 
 VOID = {"meta", "img"}
 
@@ -63,8 +64,22 @@ def test_pictures_are_inside_byte_by_byte(tmp_path: Path, picture: Path) -> None
     assert "says much" in page.texts
 
 
+def test_large_pictures_are_made_smaller(tmp_path: Path) -> None:
+    path = tmp_path / "large.png"
+    rough = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    smooth = Image.fromarray(rough).resize((1200, 800), Image.Resampling.BICUBIC)
+    smooth.save(path)
+    page = Page(report_page(title="T", sections=[Section("S", pictures=(Picture(path, "x"),))]))
+    head, _, data = str(page.of("img")[0]["src"]).partition(",")
+    shown = base64.b64decode(data)
+    assert head == "data:image/jpeg;base64" and len(shown) < path.stat().st_size / 3
+    difference = np.asarray(Image.open(io.BytesIO(shown))).astype(int) - np.asarray(smooth).astype(int)
+    assert np.abs(difference).mean() < 2
+
+
 def test_the_page_asks_for_nothing(tmp_path: Path, picture: Path) -> None:
-    sections = [Section("S", ("see https://example.org",), Table(["a"], [["b"]]), (Picture(picture, "x"),))]
+    shown = (Picture(picture, "x"),)
+    sections = [Section("S", ("see https://example.org",), Table(["a"], [["b"]]), shown, ("curl <x> | sh",))]
     html = report_page(title="T", sections=sections, lead="l", footer="f")
     page = Page(html)
     assert {tag for tag, _ in page.elements}.isdisjoint({"script", "link", "iframe", "object", "form", "base"})

@@ -1,0 +1,66 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from prsnet.cli.main import main
+
+
+def test_reconstruct(
+    tmp_path: Path, tiny_pretrained: Path, tiny_market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "sheet.png"
+    images = [str(path) for path in sorted((tiny_market / "query").iterdir())[:2]]
+    command = ["reconstruct", str(tiny_pretrained), *images, "--out", str(out), "--mask-ratio", "0.5", "--seed", "7"]
+    assert main(command) == 0
+    assert str(out) in capsys.readouterr().out
+    written = json.loads(out.with_suffix(".json").read_text())
+    assert (written["mask_ratio"], written["seed"]) == (0.5, 7)
+    assert [image["path"] for image in written["images"]] == images
+
+
+def test_ranks_on_one_sheet_and_in_a_folder(
+    tmp_path: Path, tiny_trained: Path, tiny_market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["ranks", str(tiny_trained), str(tiny_market), "--queries", "2", "--worst", "--answers", "3"]
+    assert main([*common, "--out", str(tmp_path / "sheet.png")]) == 0
+    sheet = json.loads((tmp_path / "sheet.json").read_text())
+    assert [len(query["answers"]) for query in sheet["queries"]] == [3, 3]
+    assert main([*common, "--out", str(tmp_path / "lists")]) == 0
+    assert "2 pictures" in capsys.readouterr().out
+    singles = [json.loads(path.read_text()) for path in sorted((tmp_path / "lists").glob("*.json"))]
+    assert [single["queries"][0] for single in singles] == sheet["queries"]
+    assert all(path.with_suffix(".png").is_file() for path in (tmp_path / "lists").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        (["reconstruct", "RUN", "DATA", "--out", "x.gif"], "ends in .png, got 'x.gif'"),
+        (["reconstruct", "RUN", "DATA", "--out", "x.png", "--count", "0"], "count: expected 1 to 64, got 0"),
+        (["reconstruct", "RUN", "DATA", "--out", "x.png", "--mask-ratio", "1"], "mask_ratio: expected more than 0"),
+        (["reconstruct", "RUN", "--out", "x.png"], "images: expected image files or folders"),
+        (["reconstruct", "DATA", "DATA", "--out", "x.png"], "no checkpoint in this folder"),
+        (["reconstruct", "RUN", "nowhere.jpg", "--out", "x.png"], "nowhere.jpg: no such image"),
+        (["ranks", "RUN", "DATA", "--out", "x", "--queries", "0"], "queries: expected 1 to 1000, got 0"),
+        (["ranks", "RUN", "DATA"], "out: expected a PNG file or a folder"),
+        (["ranks", "RUN", "DATA", "--out", "x.png"], "expected 'reid'"),
+        (["demo", "--out", "DATA"], "in use and holds no demo"),
+        (["demo", "--out", ""], "out: expected the folder to write"),
+    ],
+)
+def test_bad_input(
+    command: list[str],
+    named: str,
+    tmp_path: Path,
+    tiny_pretrained: Path,
+    tiny_market: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    places = {"RUN": str(tiny_pretrained), "DATA": str(tiny_market)}
+    assert main([places.get(word, word) for word in command]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert named in lines[0] and lines[0].startswith("error: ") and len(lines) <= 2
+    assert list(tmp_path.iterdir()) == []
