@@ -22,3 +22,12 @@ def mini(monkeypatch: pytest.MonkeyPatch) -> str:
 def no_curves(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the pictures out, which take longer than the runs of these tests."""
     monkeypatch.setattr("prsnet.figures.draw_curves", lambda run: None)
+
+
+@pytest.fixture
+def variants(mini: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The presets ``mini-hybrid`` and ``mini-vit``: the other families, as small."""
+    monkeypatch.setitem(PRESETS, "mini-hybrid", replace(PRESETS[mini], name="mini-hybrid", family="hybrid"))
+    vit = replace(PRESETS["vit-nano"], depths=(1,), widths=(24,), decoder_depths=(1,), heads=2, embedding_dim=32)
+    vit = replace(vit, decoder_width=16, decoder_heads=2)
+    monkeypatch.setitem(PRESETS, "mini-vit", replace(vit, name="mini-vit"))
