@@ -221,7 +221,7 @@ class TrainConfig(RunConfig):
 def check_fields(config: Any, checks: Iterable[Check]) -> None:
     """Raise one ConfigError that lists every field whose value has another type or is refused by its check.
 
-    Lists become tuples and paths texts, so that both may be given in Python.
+    Lists become tuples, paths texts and NumPy's numbers plain ones, so that they may be given in Python.
 
     Args:
         config: a dataclass instance, frozen or not.
@@ -274,7 +274,11 @@ def without_none(hint: Any) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return tuple(value) if isinstance(value, list) else value
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    if isinstance(value, numbers.Number) and hasattr(value, "item"):  # NumPy's numbers have no JSON form
+        return value.item()
+    return value
 
 
 def _is_of(value: Any, hint: Any) -> bool:

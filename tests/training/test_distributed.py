@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 
 from prsnet.cli.main import main
 from prsnet.errors import ConfigError
+from prsnet.models.presets import build_encoder
+from prsnet.training.assemble import Session
 from prsnet.training.distributed import Processes, averaged, gather
 
 SHAPE = ["--preset", "pico", "--image-size", "64", "32", "--no-tensorboard", "--quiet", "--workers", "1", "--seed", "2"]
@@ -87,3 +89,12 @@ def test_one_process_needs_no_other() -> None:
     rows = torch.randn(3, 2, requires_grad=True)
     assert gather(rows, Processes()) is rows
     assert averaged({"loss": 1.5}, Processes(), torch.device("cpu")) == {"loss": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("preset", "processes", "told"), [("hybrid-nano", 2, True), ("hybrid-nano", 1, False), ("pico", 2, False)]
+)
+def test_what_cannot_be_shared_is_told(preset: str, processes: int, told: bool) -> None:
+    session = Session("train", torch.device("cpu"), "fp32", Processes(0, processes))
+    session.note_batch_statistics(build_encoder(preset, torch.Generator()))
+    assert any("BatchNorm sees each process's images alone" in line for line in session.messages) == told

@@ -59,6 +59,12 @@ class Session:
         what = f"a batch of {own} images of {size[0]}x{size[1]}"
         require_memory(needed, self.device, what, f"use a smaller {flag} with --accumulate, or a smaller preset")
 
+    def note_batch_statistics(self, encoder: Encoder) -> None:
+        """Remember a warning where several processes cannot give the losses of one."""
+        if self.processes.count > 1 and encoder.uses_batch_statistics:
+            line = "the encoder's BatchNorm sees each process's images alone: the losses are not those of one process"
+            self.warn([line])
+
     def store(self, paths: Sequence[Path], size: tuple[int, int], config: RunConfig) -> ImageStore:
         """Return the images, decoded at once when they fit into the memory they may take."""
         memory = config.cache_gb * 1e9 if config.cache_gb is not None else free_memory() / 2

@@ -73,6 +73,7 @@ class PretrainTask:
         self.initialisation = take_encoder(autoencoder.encoder, config.init, session)
         self.model: Autoencoder = autoencoder.to(session.device)
         self.step_module = ReconstructionStep(self.model, config)
+        session.note_batch_statistics(self.model.encoder)
         require_hidden(self.model.grid, config.mask_ratio)
         training, held_out = split_images(dataset.train, config.hold_out, seed=config.seed)
         self.count = len(training)

@@ -128,6 +128,7 @@ class TrainTask:
     def _check_fit(self) -> None:
         config = self.config
         assert config.identities is not None
+        self.session.note_batch_statistics(self.model.encoder)
         self.session.processes.require_divisible(config.identities, "--identities")
         images = config.identities * config.instances * (2 if self.needs_masks else 1)
         self.session.require_room(self.model.encoder, images, self.image_size, "--identities")
