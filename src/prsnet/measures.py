@@ -14,6 +14,7 @@ from prsnet.errors import DataError
 from prsnet.metrics.centroids import CentroidReport, Form, centroid_report
 from prsnet.metrics.ranking import rank_report
 from prsnet.metrics.rerank import KReciprocal
+from prsnet.metrics.sides import cameras_known
 from prsnet.metrics.statistics import Interval, confidence_intervals
 from prsnet.metrics.verification import VerificationReport, verification_report
 from prsnet.rng import numpy_stream
@@ -78,7 +79,8 @@ def measure(
     Raises:
         DataError: the embeddings do not fit together, or no query can be counted.
     """
-    report = rank_report(query, gallery, exclude_same_camera=camera_filter, ranks=ranks, camera_pairs=True)
+    known = cameras_known(query, gallery)
+    report = rank_report(query, gallery, exclude_same_camera=camera_filter, ranks=ranks, camera_pairs=known)
     intervals: Mapping[str, Interval] = {}
     if len(np.unique(report.per_query.pid)) >= 2:
         found = confidence_intervals(report, generator=numpy_stream(INTERVAL_SEED, "bootstrap"))

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from prsnet.cli.main import main
@@ -31,6 +32,21 @@ def test_ranks_on_one_sheet_and_in_a_folder(
     singles = [json.loads(path.read_text()) for path in sorted((tmp_path / "lists").glob("*.json"))]
     assert [single["queries"][0] for single in singles] == sheet["queries"]
     assert all(path.with_suffix(".png").is_file() for path in (tmp_path / "lists").glob("*.json"))
+
+
+def test_a_page_of_an_evaluation_and_of_somebody_elses_embeddings(
+    tmp_path: Path, tiny_trained: Path, tiny_market: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(tiny_trained), str(tiny_market), "--html", str(tmp_path / "run.html")]) == 0
+    assert "verification: equal error rate" in capsys.readouterr().out
+    assert "Answers to queries" in (tmp_path / "run.html").read_text()
+    files = [str(tmp_path / f"{name}.npz") for name in ("query", "gallery")]
+    for seed, file in enumerate(files):
+        rng = np.random.default_rng(seed)
+        np.savez(file, vectors=rng.normal(size=(30, 4)), pids=np.arange(30) % 5, camids=np.full(30, seed))
+    assert main(["evaluate", "--embeddings", *files, "--html", str(tmp_path / "files.html")]) == 0
+    page = (tmp_path / "files.html").read_text()
+    assert "Same person or not" in page and "Answers to queries" not in page
 
 
 @pytest.mark.parametrize(

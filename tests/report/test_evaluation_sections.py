@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,8 @@ import pytest
 
 from prsnet import Embeddings, Evaluation, evaluate
 from prsnet.measures import Measures, measure
-from prsnet.report import answers_section, cameras_section, figures_section, pairs_section
+from prsnet.report import answers_section, cameras_section, figures_section, pairs_section, write_evaluations
+from prsnet.report.evaluation import evaluation_sections
 
 
 def people(rows: int, seed: int, spread: float) -> Embeddings:
@@ -76,3 +78,27 @@ def test_answers_are_those_of_the_evaluation(tmp_path: Path, tiny_trained: Path,
             assert query["ap"] == pytest.approx(ap[by_path[query["path"]]], abs=1e-6)
     worst = [query["ap"] for query in json.loads((tmp_path / "worst.json").read_text())["queries"]]
     assert worst == pytest.approx(sorted(ap.values())[:3], abs=1e-6)
+
+
+def test_evaluations_become_a_page_and_a_folder_of_pictures(
+    tmp_path: Path, tiny_trained: Path, tiny_market: Path
+) -> None:
+    found = evaluate(tiny_trained, tiny_market, verification=True)
+    page = write_evaluations(tmp_path / "page.html", [found, found])
+    html = page.read_text()
+    titles = re.findall(r'<h2 id="[^"]*">([^<]*)</h2>', html)
+    assert titles == 2 * [found.facts["dataset"], "Answers to queries", "Same person or not", "Cameras"]
+    folder = tmp_path / "page_figures"
+    names = ["average_precision", "cameras", "cmc", "ranks", "roc", "similarities", "worst"]
+    for place in (folder, folder / "2"):
+        assert sorted(path.stem for path in place.glob("*.png")) == names
+        assert sorted(path.stem for path in place.glob("*.json")) == names
+
+
+def test_what_was_not_measured_is_not_shown(tmp_path: Path) -> None:
+    """Embeddings without paths, cameras and pairs leave the figures alone; warnings stand above them."""
+    query, gallery = (Embeddings(s.vectors, s.pids, np.full(len(s), -1)) for s in (people(40, 1, 1), people(90, 2, 1)))
+    facts = {"model": "m", "dataset": "d", "transductive": "transductive: it was seen"}
+    found = Evaluation(measure(query, gallery), query, gallery, facts, ("few people",))
+    (section,) = evaluation_sections(found, tmp_path)
+    assert section.title == "d" and section.text == ("transductive: it was seen", "few people")

@@ -14,22 +14,30 @@ if TYPE_CHECKING:
 
 
 def evaluate(config: EvaluateConfig) -> None:
-    """Run ``prsnet evaluate``: the table on standard output, the JSON where asked for."""
-    if config.out is not None:
-        require_writable(config.out)
+    """Run ``prsnet evaluate``: the table on standard output, JSON and HTML where asked for."""
+    for file in (config.out, config.html):
+        if file is not None:
+            require_writable(file)
     if config.embeddings is not None:
-        plain, lines = _measure_files(config)
+        results = [_measure_files(config, *config.embeddings)]
+        plain = results[0].measures.to_dict()
+        files = [f"{side:<10}{results[0].facts[side]}" for side in ("query", "gallery")]
+        lines = [*files, "", *figures(results[0].measures)]
     else:
-        plain, lines = _measure_all(config)
+        results = [_measure_run(config, data) for data in (config.data, *config.also)]
+        plain, lines = _all_together(results)
     print("\n".join(lines))
     if config.out is not None:
         write_json(config.out, plain)
         print(f"report: {config.out}")
+    if config.html is not None:
+        from prsnet.report import write_evaluations
+
+        print(f"page: {write_evaluations(config.html, results, camera_filter=config.camera_filter)}")
 
 
-def _measure_all(config: EvaluateConfig) -> tuple[dict[str, Any], list[str]]:
-    """Measure a run on every dataset; the report of the first, with those of the others under ``also``."""
-    results = [_measure_run(config, data) for data in (config.data, *config.also)]
+def _all_together(results: Sequence[Evaluation]) -> tuple[dict[str, Any], list[str]]:
+    """Return the report of the first dataset, with those of the others under ``also``, and the lines about all."""
     lines = [line for result in results for line in (*heading(result), "", *figures(result.measures), "")][:-1]
     if len(results) > 1:
         lines += ["", *summary(results)]
@@ -59,7 +67,7 @@ def _measure_run(config: EvaluateConfig, data: str) -> Evaluation:
         camera_filter=config.camera_filter,
         rerank=config.rerank,
         centroids=config.centroids,
-        verification=config.verification,
+        verification=config.verification or config.html is not None,
         layout=config.layout,
         split_seed=config.split_seed,
         batch_size=config.batch_size,
@@ -68,12 +76,12 @@ def _measure_run(config: EvaluateConfig, data: str) -> Evaluation:
     )
 
 
-def _measure_files(config: EvaluateConfig) -> tuple[dict[str, Any], list[str]]:
+def _measure_files(config: EvaluateConfig, query_file: str, gallery_file: str) -> Evaluation:
     """Measure embeddings that somebody else's model made."""
+    from prsnet.evaluation import Evaluation
     from prsnet.measures import measure, read_foreign_embeddings
 
-    assert config.embeddings is not None
-    query, gallery = (read_foreign_embeddings(path) for path in config.embeddings)
+    query, gallery = (read_foreign_embeddings(path) for path in (query_file, gallery_file))
     measures = measure(
         query,
         gallery,
@@ -81,10 +89,11 @@ def _measure_files(config: EvaluateConfig) -> tuple[dict[str, Any], list[str]]:
         camera_filter=config.camera_filter,
         rerank=config.rerank,
         centroids=config.centroids,
-        verification=config.verification,
+        verification=config.verification or config.html is not None,
     )
-    lines = [f"query     {config.embeddings[0]}", f"gallery   {config.embeddings[1]}", "", *figures(measures)]
-    return measures.to_dict(), lines
+    named = {"query": query_file, "gallery": gallery_file}
+    facts = {"model": f"{query_file}, {gallery_file}", "dataset": "embeddings", "transductive": "", **named}
+    return Evaluation(measures, query, gallery, facts)
 
 
 def heading(result: Evaluation) -> list[str]:

@@ -50,6 +50,9 @@ class EvaluateConfig:
     """Further datasets to measure on; a table of all of them comes last."""
     out: str | None = None
     """JSON file for the report, with the AP of every query."""
+    html: str | None = None
+    """HTML file for a page with charts and rank lists; the pictures and their data are written into a folder beside it.
+    Verification is then measured, too."""
     flip: bool = False
     """Average each embedding with that of the mirrored image."""
     ranks: tuple[int, ...] = (1, 5, 10, 20)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from prsnet.evaluation import Evaluation
@@ -19,9 +20,62 @@ from prsnet.figures import (
 from prsnet.measures import Measures
 from prsnet.metrics.statistics import Interval
 from prsnet.metrics.verification import VerificationReport
-from prsnet.report.page import Picture, Section, Table
+from prsnet.report.page import Picture, Section, Table, write_report
+from prsnet.version import __version__
 
 RANKS = (1, 5, 10)
+_MOST_CAMERAS = 20
+
+
+def write_evaluations(path: Path | str, evaluations: Sequence[Evaluation], *, camera_filter: bool = True) -> Path:
+    """Write one or more evaluations of a model as one HTML page.
+
+    The pictures and their data lie beside ``path``, in a folder of its name with ``_figures`` for the ending: those of
+    the first evaluation in it, those of the others in numbered folders below it.
+
+    Args:
+        path: the ``.html`` file.
+        evaluations: of one model on one or more datasets; answers to queries are shown where the images can be read.
+        camera_filter: as in the evaluations.
+
+    Returns:
+        The path.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    target = Path(path)
+    folder = target.with_name(f"{target.stem}_figures")
+    sections: list[Section] = []
+    for number, evaluation in enumerate(evaluations, start=1):
+        place = folder if number == 1 else folder / str(number)
+        place.mkdir(parents=True, exist_ok=True)
+        sections += evaluation_sections(evaluation, place, camera_filter=camera_filter)
+    facts = evaluations[0].facts
+    return write_report(
+        target,
+        title=f"Evaluation: {', '.join(str(one.facts['dataset']) for one in evaluations)}",
+        lead=f"Model: {facts['model']}",
+        sections=sections,
+        footer=f"prsnet {__version__}",
+    )
+
+
+def evaluation_sections(evaluation: Evaluation, folder: Path, *, camera_filter: bool = True) -> list[Section]:
+    """Return everything that there is to say of one evaluation; pictures are written into ``folder``."""
+    measures, name = evaluation.measures, str(evaluation.facts["dataset"])
+    found = figures_section({name: measures}, folder, title=name)
+    notes = [str(evaluation.facts["transductive"]), *evaluation.warnings]
+    sections = [replace(found, text=tuple(note for note in notes if note))]
+    shown = (*evaluation.query.paths, *evaluation.gallery.paths)
+    if shown and all(Path(image).is_file() for image in shown):
+        sections.append(answers_section(evaluation, folder, camera_filter=camera_filter))
+    if measures.verification is not None:
+        sections.append(pairs_section({name: measures.verification}, folder, shown=name))
+    cameras = {camid for pair in measures.report.by_camera_pair for camid in pair}
+    if 1 < len(cameras) <= _MOST_CAMERAS:
+        sections.append(cameras_section(measures, folder))
+    return sections
 
 
 def figures_section(models: Mapping[str, Measures], folder: Path, *, title: str = "Figures") -> Section:
