@@ -58,6 +58,8 @@ class DemoSize:
     """Shape of the network."""
     image_size: tuple[int, int] = (64, 32)
     """Height and width in pixels that the network sees."""
+    pretrain_batch: int = 64
+    """Images per batch of the pre-training."""
     pretrain_epochs: int = 50
     """Passes of the pre-training over the training images."""
     train_epochs: int = 20
@@ -90,7 +92,13 @@ def run_demo(
         dataset = make_people(folder / "data", size, seed)
     with stage("pre-training without labels: painting what is hidden"):
         pretrain(
-            PretrainConfig(out=str(folder / "pretrain"), epochs=size.pretrain_epochs, **shared(folder, size, seed))
+            PretrainConfig(
+                out=str(folder / "pretrain"),
+                epochs=size.pretrain_epochs,
+                batch_size=size.pretrain_batch,
+                learning_rate=4e-3,
+                **shared(folder, size, seed),
+            )
         )
     with stage("training from the pre-trained network"):
         fine_tune(folder, "pretrained", size, seed, init=str(folder / "pretrain"))
