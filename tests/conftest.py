@@ -9,7 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import settings
 from PIL import Image
+
+# The same examples on every machine and in every run; no time limit, since machines that run tests are busy.
+settings.register_profile("prsnet", derandomize=True, deadline=None)
+settings.load_profile("prsnet")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

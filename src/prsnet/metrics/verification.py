@@ -107,7 +107,7 @@ class PairTally:
         gap = fnr[before] - fpr[before]
         part = gap / (gap + fpr[after] - fnr[after])
         rate = fpr[before] + part * (fpr[after] - fpr[before])
-        return float(rate), float(self.edges[len(self.edges) - after])
+        return min(float(rate), 1.0), float(self.edges[len(self.edges) - after])  # rounding may pass 1 by one bit
 
     def roc(self, points: int = 400) -> dict[str, list[float]]:
         """Return up to about 2 x ``points`` points of the ROC, both ends included.
