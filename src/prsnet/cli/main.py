@@ -216,7 +216,9 @@ def entry() -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command; return its exit code."""
     try:
-        return _run(list(argv))
+        code = _run(list(argv))
+        sys.stdout.flush()  # here, where a reader that went away is expected, and not at exit
+        return code
     except PrsnetError as error:
         print(f"error: {_one_line(error.message)}", file=sys.stderr)
         if error.hint:
