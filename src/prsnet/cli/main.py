@@ -199,6 +199,13 @@ VERBS = (
         ("gallery", "archive"),
     ),
     Verb(
+        "serve",
+        "serve a gallery over HTTP",
+        "prsnet.cli.serving:ServeConfig",
+        "prsnet.cli.serving:serve",
+        ("gallery",),
+    ),
+    Verb(
         "completion",
         "print a script that completes these commands in bash or zsh",
         "prsnet.cli.completion:CompletionConfig",
