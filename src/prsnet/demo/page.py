@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -73,9 +74,7 @@ def write_pages(
         cameras_section(best.measures, figures),
         commands_section(folder),
     ]
-    counts = (
-        f"{len(dataset.train)} training images, {len(dataset.query)} queries, {len(dataset.gallery)} in the gallery"
-    )
+    counts = ", ".join(f"{len(getattr(dataset, part))} {part}" for part in ("train", "query", "gallery"))
     return write_report(
         folder / "report.html",
         title="Finding people again: a demonstration",
@@ -156,8 +155,8 @@ def pretraining_section(folder: Path, figures: Path, seed: int) -> Section:
 def training_section(folder: Path) -> Section:
     """Show the curves of both trainings."""
     text = (
-        "Both runs see the same images in the same order, whole and masked, for the same number of steps. The mAP in "
-        "the curves is that of a few training people who were held out to choose the best checkpoint.",
+        "Both runs see the same images in the same order, whole and masked, for the same number of steps; they differ "
+        "in the weights that they start from. The last checkpoint is the one that is evaluated.",
     )
     pictures = (
         _curves(folder / "pretrained", "Training from the pre-trained network"),
@@ -169,16 +168,18 @@ def training_section(folder: Path) -> Section:
 def commands_section(folder: Path) -> Section:
     """Say how to look further."""
     text = ("The runs are ordinary runs: every command takes them.",)
+    data, scratch, pretrained = folder / "data", folder / "scratch", folder / "pretrained"
     commands = (
-        f"prsnet evaluate {folder / 'pretrained'} {folder / 'data'} --rerank --centroids",
-        f"prsnet ranks {folder / 'pretrained'} {folder / 'data'} --worst --out worst.png",
-        f"prsnet reconstruct {folder / 'pretrain'} {folder / 'data' / 'query'} --mask-ratio 0.5 --out half.png",
-        f"prsnet compare {folder / 'scratch'} {folder / 'pretrained'} --data {folder / 'data'}",
+        ("evaluate", pretrained, data, "--rerank", "--centroids", "--html", "evaluation.html"),
+        ("ranks", pretrained, data, "--worst", "--out", "worst.png"),
+        ("reconstruct", folder / "pretrain", data / "query", "--mask-ratio", "0.5", "--out", "half.png"),
+        ("compare", scratch, pretrained, "--data", data),
     )
-    return Section("How to go on", text, commands=commands)
+    lines = [shlex.join(["prsnet", *map(str, words)]) for words in commands]
+    return Section("How to go on", text, commands=lines)
 
 
 def _curves(run: Path, what: str) -> Picture:
     """Return the curves that were drawn at a run's end."""
-    alt = f"{what}: losses and learning rate over the steps, and what was measured on held-out images."
+    alt = f"{what}: losses and learning rate over the steps."
     return Picture(run / "curves.png", alt, what)

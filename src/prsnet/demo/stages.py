@@ -166,9 +166,12 @@ def shared(folder: Path, size: DemoSize, seed: int) -> dict[str, Any]:
 
 
 def fine_tune(folder: Path, name: str, size: DemoSize, seed: int, init: str | None = None) -> Path:
-    """Fine-tune with masked centroid triplets, from scratch or from a pre-trained run; return the run folder."""
-    settings = shared(folder, size, seed)
-    return train(TrainConfig(out=str(folder / name), init=init, epochs=size.train_epochs, loss="mctl", **settings))
+    """Fine-tune with masked centroid triplets, from scratch or from a pre-trained run; return the run folder.
+
+    Nobody is held out: the half dozen people that could be spared are too few to choose a checkpoint on.
+    """
+    settings = {**shared(folder, size, seed), "out": str(folder / name), "init": init, "hold_out": 0.0}
+    return train(TrainConfig(epochs=size.train_epochs, loss="mctl", **settings))
 
 
 def evaluate_all(folder: Path, dataset: Dataset, size: DemoSize, seed: int) -> tuple[dict[str, Measures], Evaluation]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from prsnet.errors import InputError
@@ -35,14 +35,14 @@ def draw_cmc(reports: Mapping[str, RankReport], out: Path | str, *, ranks: int =
     """
     steps = np.arange(1, ranks + 1)
     lines = {n: [float((r.per_query.first_match <= k).mean()) for k in steps] for n, r in _some(reports).items()}
-    with paper(out) as (_, (axis,)):
+    with paper(out) as (figure, (axis,)):
         for number, (name, shares) in enumerate(lines.items()):
             axis.plot(steps, shares, label=name, **_look(number), markersize=4)
-        axis.set(title="CMC", xlabel="rank k", ylabel="queries with a right answer among the first k")
+        axis.set(title="CMC", xlabel="rank k", ylabel="queries found within rank k")
         axis.set_ylim(0, 1.02)
         axis.set_xticks([k for k in (1, *range(5, ranks + 1, 5)) if k <= ranks])
         axis.yaxis.set_major_formatter(PercentFormatter(1))
-        _legend(axis, lines)
+        _legend(figure, lines)
     write_beside(out, {"chart": "cmc", "ranks": steps.tolist(), "cmc": lines})
     return Path(out)
 
@@ -57,7 +57,7 @@ def draw_average_precision(reports: Mapping[str, RankReport], out: Path | str) -
         name: {"ap": np.sort(report.per_query.ap).tolist(), "map": report.map}
         for name, report in _some(reports).items()
     }
-    with paper(out) as (_, (axis,)):
+    with paper(out) as (figure, (axis,)):
         for number, (name, line) in enumerate(spread.items()):
             reached = 1 - np.arange(len(line["ap"]) + 1) / len(line["ap"])
             look = {key: value for key, value in _look(number).items() if key != "marker"}
@@ -69,7 +69,7 @@ def draw_average_precision(reports: Mapping[str, RankReport], out: Path | str) -
         axis.set_ylim(0, 1.02)
         axis.xaxis.set_major_formatter(PercentFormatter(1))
         axis.yaxis.set_major_formatter(PercentFormatter(1))
-        axis.legend()
+        figure.legend(loc="outside lower center", ncols=2)
     write_beside(out, {"chart": "average precision", "reports": spread})
     return Path(out)
 
@@ -119,7 +119,7 @@ def draw_roc(reports: Mapping[str, VerificationReport], out: Path | str) -> Path
         name: {"roc": report.pairs.roc(), "eer": report.eer, "points": [point.to_dict() for point in report.points]}
         for name, report in _some(reports).items()
     }
-    with paper(out) as (_, (axis,)):
+    with paper(out) as (figure, (axis,)):
         for number, (name, line) in enumerate(lines.items()):
             shown = np.array(line["roc"]["fpr"]) > 0
             rates = (np.array(line["roc"][kind])[shown] for kind in ("fpr", "tpr"))
@@ -132,7 +132,7 @@ def draw_roc(reports: Mapping[str, VerificationReport], out: Path | str) -> Path
         axis.set_ylim(0, 1.02)
         axis.set(title="ROC", xlabel="false positive rate", ylabel="true positive rate")
         axis.yaxis.set_major_formatter(PercentFormatter(1))
-        axis.legend()
+        figure.legend(loc="outside lower center", ncols=2)
     write_beside(out, {"chart": "roc", "reports": lines})
     return Path(out)
 
@@ -190,6 +190,7 @@ def _look(number: int) -> dict[str, Any]:
     }
 
 
-def _legend(axis: Axes, lines: Mapping[str, Any]) -> None:
+def _legend(figure: Figure, lines: Mapping[str, Any]) -> None:
+    """Put the names of the lines below everything, where they cover none."""
     if len(lines) > 1:
-        axis.legend()
+        figure.legend(loc="outside lower center", ncols=2)

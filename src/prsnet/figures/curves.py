@@ -28,6 +28,7 @@ TITLES = {
     "rank1": "Rank-1",
 }
 _NOT_FIGURES = frozenset({"step", "epoch", "images_per_second", "held_out"})
+_SHARES = frozenset({"map", "rank1"})
 _COLUMNS = 3
 
 Series = dict[str, list[float]]
@@ -58,6 +59,8 @@ def draw_curves(run: Path | str) -> Path:
     with paper(picture, rows=rows, columns=columns, size=(3.7 * columns, 2.7 * rows)) as (_, axes):
         for axis, (name, lines) in zip(axes, panels.items(), strict=False):
             _draw_panel(axis, TITLES.get(name, name.replace("_", " ")), lines)
+            if name in _SHARES:
+                axis.set_ylim(0, 1.03)  # so that a wiggle does not look like a trend
         for axis in axes[len(panels) :]:
             axis.set_axis_off()
     write_beside(picture, {"run": folder.path.resolve().name, "panels": panels})

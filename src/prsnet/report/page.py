@@ -43,8 +43,10 @@ a{color:var(--mark)}
 .scroll:focus-visible{outline:2px solid var(--mark)}
 table{border-collapse:collapse;margin:1rem 0;font-variant-numeric:tabular-nums}
 caption{caption-side:bottom;text-align:left;color:var(--soft);font-size:.9rem;padding-top:.5rem}
+caption span{display:inline-block;position:sticky;left:0;max-width:min(100%,calc(100vw - 2.4rem))}
 th,td{padding:.45rem .9rem;text-align:right;border-bottom:1px solid var(--line);white-space:nowrap}
 th:first-child,td:first-child{text-align:left;padding-left:0;white-space:normal;min-width:9rem}
+@media(max-width:40rem){th,td{padding:.4rem .55rem}}
 thead th{color:var(--soft);font-weight:600;border-bottom:2px solid var(--line)}
 tbody th{font-weight:500}
 tr.best th,tr.best td{font-weight:700}
@@ -176,7 +178,7 @@ def _table(table: Table) -> str:
         cells = "".join(f"<td>{escape(cell)}</td>" for cell in row[1:])
         best = ' class="best"' if number == table.best else ""
         body.append(f'<tr{best}><th scope="row">{escape(row[0])}</th>{cells}</tr>')
-    caption = f"<caption>{escape(table.caption)}</caption>" if table.caption else ""
+    caption = f"<caption><span>{escape(table.caption)}</span></caption>" if table.caption else ""
     rows = "\n".join(body)
     label = escape(table.caption or ", ".join(table.header))
     inside = f"<table>{caption}\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody></table>"
