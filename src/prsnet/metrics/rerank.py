@@ -186,8 +186,9 @@ def encode(images: Tensor, found: Neighbours, k1: int) -> sparse.csr_array:
 
 def _pair_cosines(images: Tensor, row: Tensor, column: Tensor) -> Tensor:
     cosines = torch.empty(len(row), dtype=images.dtype, device=images.device)
-    for start, stop in spans(len(row), max(1, CHUNK_NUMBERS // images.shape[1])):
-        torch.sum(images[row[start:stop]] * images[column[start:stop]], dim=1, out=cosines[start:stop])
+    for start, stop in spans(len(row), max(1, CHUNK_NUMBERS // 8 // images.shape[1])):
+        products = images.index_select(0, row[start:stop]).mul_(images.index_select(0, column[start:stop]))
+        torch.sum(products, dim=1, out=cosines[start:stop])
     return cosines
 
 
