@@ -248,7 +248,7 @@ def test_the_checkpoint_that_a_user_means(tmp_path: Path) -> None:
 
 
 def test_a_run_describes_itself(tiny_trained: Path) -> None:
-    """What issue and docs promise of a fine-tuning checkpoint, and that the state of the run is no model."""
+    """What the docs promise of a fine-tuning checkpoint, and that the state of the run is no model."""
     described = read_description(tiny_trained / "checkpoints" / "best.safetensors")
     assert described["kind"] == "reid" and described["identities"] == 8 and described["license"] == ""
     assert described["architecture"]["num_classes"] == 8

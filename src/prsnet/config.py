@@ -48,7 +48,7 @@ class RunConfig:
     layout: str = "auto"
     """Layout of the data folder, when it shall not be recognised by its content."""
     split_seed: int = 0
-    """Seed of the split into halves, for layouts without a split of their own."""
+    """Seed of the split into halves, for layouts without a split of their own, and of the held-out identities."""
     epochs: int | None = None
     """Passes over the data; the preset's when not given."""
     warmup_epochs: float | None = None
@@ -116,7 +116,7 @@ class RunConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainConfig(RunConfig):
-    """Settings of masked pre-training (method.md sections 1-3)."""
+    """Settings of masked pre-training (docs/method.md)."""
 
     init: str | None = None
     """Checkpoint or run to take the encoder's weights from; random when not given."""
@@ -151,7 +151,7 @@ class PretrainConfig(RunConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig(RunConfig):
-    """Settings of fine-tuning for re-identification (method.md sections 4-6)."""
+    """Settings of fine-tuning for re-identification (docs/method.md)."""
 
     init: str | None = None
     """Pre-training run or checkpoint to take the encoder from; random weights when not given."""

@@ -1,4 +1,4 @@
-"""The protocol: a model and a dataset give a report (method.md section 7)."""
+"""The protocol: a model and a dataset give a report (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -201,6 +201,9 @@ def _training_data(facts: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
             return
         data = provenance.get("data")
         if isinstance(data, Mapping):
-            yield str(provenance.get("verb", "training")), data
+            verb = str(provenance.get("verb", "training"))
+            yield verb, data
+            sources = data.get("sources")  # of a combination or a pool: each was split by a seed of its own
+            yield from ((verb, s) for s in (sources if isinstance(sources, list) else ()) if isinstance(s, Mapping))
         initialisation = provenance.get("initialisation")
         provenance = initialisation.get("provenance") if isinstance(initialisation, Mapping) else None

@@ -65,7 +65,7 @@ def measure(
     centroids: bool = False,
     verification: bool = False,
 ) -> Measures:
-    """Measure embeddings under the protocol of method.md section 7.
+    """Measure embeddings under the protocol of docs/method.md.
 
     Args:
         query: (Q, D) embeddings with pids and camids.

@@ -30,7 +30,7 @@ from prsnet.version import __version__
 FREE_TO_CHANGE = frozenset(
     {"resume", "quiet", "device", "workers", "cache_gb", "tensorboard", "out", "data", "save_every", "keep_every"}
 )
-"""Settings that a resumed run may change, because they do not touch what is computed."""
+"""Settings that a resumed run may change, because they do not touch what is computed (a device rounds)."""
 
 
 @dataclass(frozen=True)

@@ -70,7 +70,7 @@ def denormalise(images: Tensor) -> Tensor:
 def draw_crops(
     batch: int, *, generator: torch.Generator, area: tuple[float, float] = (0.2, 1.0), flip: float = 0.5
 ) -> CropDraw:
-    """Draw random resized crops as pre-training takes them (method.md section 3).
+    """Draw random resized crops as pre-training takes them (docs/method.md).
 
     Args:
         batch: number of images B.
@@ -125,7 +125,7 @@ def draw_training(
     pad: int = 10,
     erase: float = 0.5,
 ) -> TrainDraw:
-    """Draw what fine-tuning does to images (method.md section 6).
+    """Draw what fine-tuning does to images (docs/method.md).
 
     Args:
         batch: number of images B.

@@ -56,7 +56,7 @@ class Pool:
     kept_out: tuple[str, ...] = ()
 
     def guard(self) -> dict[str, Any]:
-        """Return the leak guard of method.md, section 3: which benchmarks' test images are, or may be, in the pool."""
+        """Return the leak guard of docs/method.md: which benchmarks' test images are, or may be, in the pool."""
         guards = [source["pool"] for source in self.sources]
         return {
             "parts": sorted({part for guard in guards for part in guard["parts"]}),

@@ -36,7 +36,7 @@ def identity_batches(
 
     - every image of every identity appears at least once per epoch: an identity's images are shuffled and cut into
       groups of K; the last group is filled up with other images of the same identity, drawn without repetition;
-    - an identity with fewer than K images gives one group, padded with :data:`PADDING` (method.md section 5);
+    - an identity with fewer than K images gives one group, padded with :data:`PADDING` (docs/method.md);
     - the P groups of a batch belong to P different identities; identities with the most groups left go first, ties
       at random, which keeps the number of batches at its minimum;
     - the last batch is filled up with further groups of identities that it does not hold.

@@ -87,7 +87,7 @@ def halves_by_identity(records: Sequence[ImageRecord], *, seed: int) -> Parts:
 def hold_out(
     dataset: Dataset, *, seed: int, fraction: float = 0.1, count: int | None = None
 ) -> tuple[Records, Dataset]:
-    """Take whole identities out of the training set, to choose the best checkpoint on (method.md, section 7).
+    """Take whole identities out of the training set, to choose the best checkpoint on (docs/method.md).
 
     Only identities that can be searched for are taken: seen by two cameras or more; where no camera is known (or all
     images come from one), with two images or more. At least two identities are taken and at least two left.

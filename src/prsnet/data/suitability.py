@@ -124,7 +124,7 @@ def _few_images(groups: dict[int, list[ImageRecord]], instances: int) -> Iterabl
 def check_evaluation(
     query: Sequence[ImageRecord], gallery: Sequence[ImageRecord], *, camera_filter: bool = True
 ) -> Findings:
-    """Return what speaks against evaluating ``query`` against ``gallery`` by the protocol of method.md, section 7.
+    """Return what speaks against evaluating ``query`` against ``gallery`` by the protocol of docs/method.md.
 
     Fatal: no query or no gallery image; queries without identity; cameras known of some images only; no query with a
     match. Warnings: queries without a match, which are not counted; no cameras at all, where the filter wants them;

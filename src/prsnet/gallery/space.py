@@ -26,7 +26,7 @@ class EmbeddingSpace:
     Args:
         model: whose embeddings they are.
         basis: (D, r) float32 with orthonormal columns that span all embeddings of the model; stored are then r
-            coordinates with the same cosines instead of D numbers (method.md section 4). ``None``: r = D.
+            coordinates with the same cosines instead of D numbers (docs/method.md). ``None``: r = D.
     """
 
     model: ModelIdentity

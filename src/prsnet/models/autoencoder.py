@@ -1,6 +1,6 @@
 """The convolutional masked autoencoder and its loss.
 
-Source: method.md section 2. Hide -> encode to one vector per image -> decode. All that the decoder sees is the vector.
+Source: docs/method.md. Hide -> encode to one vector per image -> decode. All that the decoder sees is the vector.
 """
 
 from __future__ import annotations

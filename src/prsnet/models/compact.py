@@ -4,7 +4,7 @@ An embedding of the method has D numbers (2048) but only ``width`` (768) degrees
 unit length it is BNNeck(W a) = (s * W) a - s * mean, with a the averaged vector of the encoder, W the projection and s
 the norm's scale. All embeddings of a model therefore lie in the space spanned by the columns of s * W and the vector
 s * mean: at most width + 1 dimensions. Coordinates along an orthonormal basis of that space keep every length and
-every cosine, so a gallery may store them instead (method.md section 4).
+every cosine, so a gallery may store them instead (docs/method.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The encoder: ConvNeXt, with shapes and order that interchange with the ecosystem's checkpoints.
 
-Source: Liu et al., "A ConvNet for the 2020s" (2022); method.md section 2. Key names: :mod:`prsnet.models.ecosystem`.
+Source: Liu et al., "A ConvNet for the 2020s" (2022); docs/method.md. Key names: :mod:`prsnet.models.ecosystem`.
 
 Memory layout: activations are channels-last, so that LayerNorm and the linear layers of a block work on the last
 axis without a copy. Measured forward and backward on one CPU thread, batch 64 at 128x64, widths 40-320: 0.60 s

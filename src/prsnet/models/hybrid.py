@@ -1,6 +1,6 @@
 """The hybrid encoder: ConvNeXt's blocks beside a shared plain convolution per stage.
 
-Source: method.md section 2, "Hybrid variant"; Mish: Misra, "Mish: A Self Regularized Non-Monotonic Activation
+Source: docs/method.md, "Hybrid variant"; Mish: Misra, "Mish: A Self Regularized Non-Monotonic Activation
 Function" (2020).
 """
 

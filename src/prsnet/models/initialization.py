@@ -1,6 +1,6 @@
 """Initial weights, drawn from a generator that is passed in.
 
-Source: method.md section 2 (the scheme of ConvNeXt, Liu et al. 2022).
+Source: docs/method.md (the scheme of ConvNeXt, Liu et al. 2022).
 """
 
 from __future__ import annotations

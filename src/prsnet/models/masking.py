@@ -3,7 +3,7 @@
 One convention everywhere: a mask is boolean and **True means hidden**. Patches are numbered row by row from the top
 left, so that patch ``n`` of a grid of ``(gh, gw)`` patches lies in row ``n // gw`` and column ``n % gw``.
 
-Source: method.md section 1; random masking as in He et al., "Masked Autoencoders Are Scalable Vision Learners" (2022).
+Source: docs/method.md; random masking as in He et al., "Masked Autoencoders Are Scalable Vision Learners" (2022).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The network for re-identification.
 
-Source: method.md section 4; BNNeck: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person
+Source: docs/method.md; BNNeck: Luo et al., "Bag of Tricks and a Strong Baseline for Deep Person
 Re-identification" (2019).
 """
 

@@ -1,6 +1,6 @@
 """The baseline: a masked autoencoder with vision transformers, in which only visible patches enter the encoder.
 
-Source: He et al., "Masked Autoencoders Are Scalable Vision Learners" (2022); method.md section 2. There is no class
+Source: He et al., "Masked Autoencoders Are Scalable Vision Learners" (2022); docs/method.md. There is no class
 token: the pooled feature is the mean of the patch tokens after the last norm.
 """
 

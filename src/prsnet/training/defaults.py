@@ -1,6 +1,6 @@
 """The schedule of each preset: what ``None`` in a config means.
 
-The large presets follow the method (method.md sections 3 and 6). The small ones are for a CPU and about a thousand
+The large presets follow the method (docs/method.md). The small ones are for a CPU and about a thousand
 images: their figures were chosen by the runs in docs/results.md.
 """
 

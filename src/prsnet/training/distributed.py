@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from prsnet.errors import ConfigError
+
+PATIENCE = timedelta(hours=2)
+"""How long processes wait for the first one, which alone evaluates and decodes held-out images."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,9 @@ def join_processes(device: torch.device) -> Processes:
     if count == 1:
         return Processes()
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # else every process's collectives would meet on the first GPU
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     return Processes(dist.get_rank(), count, int(os.environ.get("LOCAL_RANK", "0")))
 
 

@@ -31,6 +31,9 @@ from prsnet.training.stopping import Stopped, StopSignals
 SAVE_INTERVAL = 30.0
 """Seconds between saves of the state at ends of epochs, so that short epochs do not spend their time on the disk."""
 
+LARGEST = 3.4e38
+"""What a gradient norm that is not finite is written as: JSON has no infinity."""
+
 
 class Task(Protocol):
     """What the loop trains.
@@ -166,7 +169,8 @@ class Loop:
             self.scaler.unscale_(optimizer)
         if self.config.clip_norm is not None:
             norm = nn.utils.clip_grad_norm_(self.task.clipped, self.config.clip_norm)
-            figures["gradient_norm"] = min(float(norm), 3.4e38)  # infinite while fp16 looks for its scale
+            value = float(norm)  # not finite while fp16 looks for its scale
+            figures["gradient_norm"] = value if math.isfinite(value) else LARGEST
         for optimizer in self.task.optimizers.values():
             self.scaler.step(optimizer)
         self.scaler.update()

@@ -1,4 +1,4 @@
-"""Masked pre-training: ``prsnet pretrain`` (method.md sections 1-3)."""
+"""Masked pre-training: ``prsnet pretrain`` (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class PretrainTask:
         return apply_crops(images, take_rows(crops, own)), mask.to(images.device)[own], generator
 
     def set_learning_rates(self, step: int) -> float:
-        """Linear warm-up, then half a cosine to 0 (method.md section 3)."""
+        """Linear warm-up, then half a cosine to 0 (docs/method.md)."""
         assert self.config.epochs is not None and self.config.warmup_epochs is not None
         total, warmup = self.per_epoch * self.config.epochs, self.per_epoch * self.config.warmup_epochs
         rate = self.peak * warmup_cosine(step, total=total, warmup=warmup)
@@ -167,7 +167,7 @@ def pretrain(config: PretrainConfig) -> Path:
         dataset = load_images_only(
             config.data, layout=config.layout, seed=config.split_seed, include_test=config.include_test
         )
-        session.warn(require(check_pretraining(dataset.train)))
+        session.warn(require(check_pretraining(dataset.train, batch_size=config.batch_size or 1)))
         task = PretrainTask(config, session, dataset)
         run: RunFolder = session.start(config)
         if session.processes.is_first:

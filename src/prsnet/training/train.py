@@ -1,4 +1,4 @@
-"""Fine-tuning for re-identification: ``prsnet train`` (method.md sections 4-6)."""
+"""Fine-tuning for re-identification: ``prsnet train`` (docs/method.md)."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Labels(NamedTuple):
 
 
 class ReidStep(nn.Module):
-    """This process's images -> the losses over the global batch (method.md section 5)."""
+    """This process's images -> the losses over the global batch (docs/method.md)."""
 
     def __init__(self, model: ReidModel, config: TrainConfig, processes: Processes) -> None:
         super().__init__()
@@ -184,7 +184,7 @@ class TrainTask:
         )
 
     def set_learning_rates(self, step: int) -> float:
-        """Linear warm-up, then steps or a cosine, on each group's own peak (method.md section 6)."""
+        """Linear warm-up, then steps or a cosine, on each group's own peak (docs/method.md)."""
         config = self.config
         assert config.epochs is not None and config.warmup_epochs is not None and config.learning_rate is not None
         warmup = config.warmup_epochs * self.per_epoch
@@ -207,7 +207,7 @@ class TrainTask:
         query = embedder.embed(self.held_out.query, workers=config.workers)
         same = self.held_out.query == self.held_out.gallery
         gallery = query if same else embedder.embed(self.held_out.gallery, workers=config.workers)
-        has_cameras = any(record.camid is not None for record in self.held_out.query)
+        has_cameras = len({record.camid for record in (*self.held_out.query, *self.held_out.gallery)}) > 1
         report = rank_report(query, gallery, exclude_same_camera=has_cameras, ranks=(1,))
         self.calibration = calibrate(query, gallery, exclude_same_camera=has_cameras)
         return {"map": report.map, "rank1": report.cmc[1]}
@@ -243,7 +243,7 @@ def train(config: TrainConfig) -> Path:
     with open_session(config, "train") as session:
         config = dataclasses.replace(config, precision=session.precision)
         dataset = load_dataset(config.data, layout=config.layout, seed=config.split_seed)
-        session.warn(require(check_training(dataset.train)))
+        session.warn(require(check_training(dataset.train, instances=config.instances)))
         task = TrainTask(config, session, dataset)
         run = session.start(task.config)
         if session.processes.is_first:

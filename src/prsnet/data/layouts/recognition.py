@@ -197,7 +197,7 @@ def load_images_only(path: str | Path, *, layout: str = "auto", seed: int = 0, i
         include_test: take a dataset's query and gallery, too.
 
     Returns:
-        A dataset whose facts hold the leak guard of method.md, section 3, under ``pool``: ``parts``, ``test_images``
+        A dataset whose facts hold the leak guard of docs/method.md, under ``pool``: ``parts``, ``test_images``
         (how many images are, or for plain trees may be, from a query or gallery) and ``test_images_of`` (the dataset,
         or the folders); a model pre-trained on a pool with test images is transductive on that benchmark.
 
