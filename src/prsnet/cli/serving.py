@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import signal
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,6 +91,8 @@ def serve(config: ServeConfig) -> None:
             limit_concurrency=512,
         )
     )
+    # uvicorn stops gracefully at SIGTERM and then raises it again; being told to stop is no failure.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
     server.run(sockets=[socket])
 
 
