@@ -14,7 +14,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from prsnet.errors import InputError
+from prsnet.gallery.faults import GalleryUnavailable
 
 MAX_LISTED = 1000
 """Longest list (of ids, say) that a line spells out; longer ones are cut and their length is given."""
@@ -47,7 +47,7 @@ class AuditLog:
             facts: JSON-able; lists are cut at :data:`MAX_LISTED`.
 
         Raises:
-            InputError: the log cannot be written, so the action must not go on.
+            GalleryUnavailable: the log cannot be written, so the action must not go on.
         """
         time = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         text = json.dumps({"time": time, "who": who, "action": action, **_shortened(facts)}, allow_nan=False)
@@ -60,7 +60,9 @@ class AuditLog:
                 os.close(descriptor)
         except OSError as error:
             hint = "free some space or mend the permissions; without its log the gallery does nothing"
-            raise InputError(f"{self.path}: the audit log cannot be written: {error.strerror}", hint=hint) from error
+            raise GalleryUnavailable(
+                f"{self.path}: the audit log cannot be written: {error.strerror}", hint=hint
+            ) from error
 
     def entries(self) -> Iterator[dict[str, Any]]:
         """Yield the lines as objects, oldest first; a line cut off by a power cut is passed over."""

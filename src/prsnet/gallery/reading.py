@@ -8,7 +8,8 @@ from datetime import datetime
 import numpy as np
 import numpy.typing as npt
 
-from prsnet.errors import DataError, InputError
+from prsnet.errors import DataError
+from prsnet.gallery.faults import NoSuchSighting
 from prsnet.gallery.retention import oldest_kept
 from prsnet.gallery.sightings import EVERYTHING, Sighting, SightingFilter
 from prsnet.gallery.store import GalleryStats, SightingStore
@@ -43,7 +44,7 @@ class GalleryReader:
         """Return a sighting; raises InputError where there is none of that id."""
         found = self.find(SightingFilter(ids=(id,)), limit=1)
         if not found:
-            raise InputError(f"no sighting {id} in the gallery", hint="it may have been deleted")
+            raise NoSuchSighting(f"no sighting {id} in the gallery", hint="it may have been deleted")
         return found[0]
 
     def find(self, where: SightingFilter = EVERYTHING, *, after: str = "0", limit: int = 1000) -> list[Sighting]:
@@ -68,7 +69,7 @@ class GalleryReader:
         shown = {seen.id for seen in self.find(SightingFilter(ids=tuple(ids)), limit=len(ids))}
         hidden = [id for id in ids if id not in shown]
         if hidden:
-            raise InputError(f"no sighting {', '.join(hidden[:5])} in the gallery", hint="it may have been deleted")
+            raise NoSuchSighting(f"no sighting {', '.join(hidden[:5])} in the gallery", hint="it may have been deleted")
         return self.store.space.decode(self.store.vectors(ids))
 
     def crop(self, id: str) -> bytes | None:

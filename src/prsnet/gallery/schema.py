@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from prsnet.errors import DataError, InputError, PrsnetError
+from prsnet.gallery.faults import GalleryDamaged, GalleryUnavailable
 from prsnet.gallery.space import EmbeddingSpace
 from prsnet.types import ModelIdentity
 
@@ -51,22 +52,26 @@ def explained(file: Path) -> Iterator[None]:
     except sqlite3.OperationalError as error:
         raise _operational(file, error) from error
     except sqlite3.ProgrammingError as error:
-        raise InputError(f"{file}: {error}", hint="open the gallery again") from error
+        raise GalleryUnavailable(f"{file}: {error}", hint="open the gallery again") from error
     except sqlite3.DatabaseError as error:
         hint = "restore it from a copy, or from `prsnet gallery export`"
-        raise DataError(f"{file}: damaged, or no gallery: {error}", hint=hint) from error
+        raise GalleryDamaged(f"{file}: damaged, or no gallery: {error}", hint=hint) from error
 
 
 def _operational(file: Path, error: sqlite3.OperationalError) -> PrsnetError:
     text = str(error)
     if "locked" in text or "busy" in text:
         hint = "wait until the other process is done"
-        return InputError(f"{file}: another process has been writing for over {BUSY_SECONDS:.0f} s", hint=hint)
+        return GalleryUnavailable(f"{file}: another process has been writing for over {BUSY_SECONDS:.0f} s", hint=hint)
     if "readonly" in text or "unable to open" in text:
-        return InputError(f"{file}: cannot be opened for writing: {text}", hint="check the folder's permissions")
+        return GalleryUnavailable(
+            f"{file}: cannot be opened for writing: {text}", hint="check the folder's permissions"
+        )
     if "full" in text or "I/O" in text:
-        return InputError(f"{file}: the disk failed: {text}", hint="free some space; what was acknowledged is kept")
-    return DataError(f"{file}: not the tables of a gallery: {text}", hint="make one with `prsnet gallery create`")
+        return GalleryUnavailable(
+            f"{file}: the disk failed: {text}", hint="free some space; what was acknowledged is kept"
+        )
+    return GalleryDamaged(f"{file}: not the tables of a gallery: {text}", hint="make one with `prsnet gallery create`")
 
 
 def connect(file: Path) -> sqlite3.Connection:

@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from prsnet.errors import DataError, InputError
+from prsnet.errors import DataError
 from prsnet.gallery import schema
+from prsnet.gallery.faults import GalleryDamaged, GalleryUnavailable, NoSuchSighting
 from prsnet.gallery.memory import UNKNOWN, Columns, Integers, MemoryIndex
 from prsnet.gallery.sightings import (
     EVERYTHING,
@@ -194,7 +195,7 @@ class SqliteStore:
             try:
                 self._connection.execute("VACUUM")
                 if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-                    raise InputError(
+                    raise GalleryUnavailable(
                         f"{self.file}: deleted, but another process keeps reading, so bytes remain in the log",
                         hint="end that process, then run `prsnet gallery purge`",
                     )
@@ -309,7 +310,7 @@ class SqliteStore:
         with np.errstate(over="ignore"):
             lengths = (vectors * vectors).sum(axis=1)
         if not np.all(np.abs(lengths - 1) < 1e-3):
-            raise DataError(f"{self.file}: a vector is not of unit length", hint="the file is damaged")
+            raise GalleryDamaged(f"{self.file}: a vector is not of unit length", hint="the file is damaged")
         return vectors
 
     def _sightings(self, connection: sqlite3.Connection, ids: Sequence[int]) -> list[Sighting]:
@@ -338,7 +339,7 @@ def _refuse_missing(wanted: Sequence[int], known: Iterable[int]) -> None:
     missing = sorted(set(wanted) - set(known))
     if missing:
         hint = "it may have been deleted; list what is there with `prsnet gallery search` or `stats`"
-        raise InputError(f"no sighting {', '.join(map(str, missing[:5]))} in the gallery", hint=hint)
+        raise NoSuchSighting(f"no sighting {', '.join(map(str, missing[:5]))} in the gallery", hint=hint)
 
 
 def _hit(seen: Sighting, similarity: float) -> Hit:

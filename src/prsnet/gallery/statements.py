@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
-from prsnet.errors import DataError
+from prsnet.gallery.faults import GalleryDamaged
 from prsnet.gallery.sightings import Sighting, SightingFilter, microseconds, moment, numbers_of
 
 AGE = "MIN(COALESCE(s.time, s.added), s.added)"
@@ -52,7 +52,7 @@ def sighting_of(row: Sequence[Any]) -> Sighting:
         seen = None if time is None else moment(time)
         entered = moment(added)
     except (ValueError, RecursionError, OverflowError) as error:
-        raise DataError(f"sighting {number}: its facts or times are damaged", hint="delete it") from error
+        raise GalleryDamaged(f"sighting {number}: its facts or times are damaged", hint="delete it") from error
     return Sighting(
         id=str(number), pid=pid, camid=camid, time=seen, added=entered, source=source, path=path,
         facts=parsed if isinstance(parsed, dict) else {}, has_crop=bool(has_crop),
