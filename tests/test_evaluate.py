@@ -312,3 +312,9 @@ def test_a_described_classifier_is_not_needed(tiny_trained: Path, tiny_market: P
     expected = evaluate(tiny_trained, tiny_market)
     found = evaluate(tmp_path / "stripped.safetensors", tiny_market)
     np.testing.assert_array_equal(found.query.numpy(), expected.query.numpy())
+
+
+def test_a_combination_is_judged_by_the_splits_of_its_sources() -> None:
+    facts = facts_of(name="combined", sources=[{"name": "mine", "split_seed": 7}, {"name": "other"}])
+    assert "seed 7" in transductive_reason(facts, Dataset("mine", facts={"split_seed": 0}))
+    assert transductive_reason(facts, Dataset("mine", facts={"split_seed": 7})) == ""

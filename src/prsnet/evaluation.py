@@ -203,7 +203,8 @@ def _training_data(facts: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
         if isinstance(data, Mapping):
             verb = str(provenance.get("verb", "training"))
             yield verb, data
-            sources = data.get("sources")  # of a combination or a pool: each was split by a seed of its own
-            yield from ((verb, s) for s in (sources if isinstance(sources, list) else ()) if isinstance(s, Mapping))
+            if "pool" not in data:  # a combination: each source was split by a seed of its own; a pool has its guard
+                sources = data.get("sources")
+                yield from ((verb, s) for s in (sources if isinstance(sources, list) else ()) if isinstance(s, Mapping))
         initialisation = provenance.get("initialisation")
         provenance = initialisation.get("provenance") if isinstance(initialisation, Mapping) else None

@@ -223,9 +223,18 @@ def entry() -> None:
 def main(argv: Sequence[str]) -> int:
     """Run one command; return its exit code."""
     try:
-        code = _run(list(argv))
+        code = _exit_code(list(argv))
         sys.stdout.flush()  # here, where a reader that went away is expected, and not at exit
-        return code
+    except BrokenPipeError:
+        # The reader went away (`prsnet ... | head`): nothing is wrong, and nothing may be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _exit_code(argv: list[str]) -> int:
+    try:
+        return _run(argv)
     except PrsnetError as error:
         print(f"error: {_one_line(error.message)}", file=sys.stderr)
         if error.hint:
@@ -234,10 +243,6 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader went away (`prsnet ... | head`): nothing is wrong, and nothing may be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
 
