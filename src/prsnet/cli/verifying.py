@@ -34,8 +34,8 @@ def calibrated_threshold(facts: Mapping[str, Any], fpr: float, *, source: str) -
     points = calibration.get("points") if isinstance(calibration, Mapping) else None
     if not isinstance(calibration, Mapping) or not isinstance(points, list) or not points:
         raise CheckpointError(
-            f"{source}: the model holds no calibrated threshold, it was trained without held-out identities",
-            hint="train with --hold-out 0.1, or give --threshold",
+            f"{source}: the model holds no calibrated threshold: trained without held-out identities, or stopped early",
+            hint="train to the end with --hold-out 0.1, or give --threshold",
         )
     by_rate = {point["wished_fpr"]: point for point in points}
     if fpr not in by_rate:
