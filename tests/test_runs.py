@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,22 @@ def test_a_new_run_says_what_was_asked(tmp_path: Path) -> None:
     open_run(run.path, {**SETTINGS, "data": "there"}, resume=True)
     assert (run.path / "command.txt").read_text().count("\n") == 2, "one line per start"
     assert read_run_config(run.path)["data"] == "there"
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (["/usr/bin/prsnet", "train", "my data"], "prsnet train 'my data'"),
+        (["/x/prsnet/__main__.py", "train"], "prsnet train"),
+        (["experiments/sweep.py", "--fast"], "experiments/sweep.py --fast"),
+    ],
+)
+def test_the_command_is_what_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], expected: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", argv)
+    run = open_run(tmp_path / "run", SETTINGS, resume=False)
+    assert (run.path / "command.txt").read_text() == f"{expected}\n"
 
 
 def test_settings_that_matter_must_not_change(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def open_run(out: Path | str, config: Mapping[str, Any], *, resume: bool) -> Run
     write_json(run.path / "config.json", plain)
     write_json(run.path / "environment.json", environment())
     with (run.path / "command.txt").open("a", encoding="utf-8") as file:
-        file.write(shlex.join(["prsnet", *sys.argv[1:]] if sys.argv else ["prsnet"]) + "\n")
+        file.write(_command() + "\n")
     return run
 
 
@@ -156,6 +156,12 @@ def environment() -> dict[str, Any]:
     }
 
 
+def _command() -> str:
+    """Return the command line of this process; ours by its name, whatever file it was started from."""
+    ours = Path(sys.argv[0]).stem in ("prsnet", "__main__") if sys.argv else True
+    return shlex.join(["prsnet", *sys.argv[1:]] if ours else [*sys.argv])
+
+
 def _processor() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
@@ -174,7 +180,7 @@ def _refuse_other_settings(run: RunFolder, config: Mapping[str, Any]) -> None:
         differences = "; ".join(f"{n}: {before.get(n)!r} then, {config.get(n)!r} now" for n in changed)
         raise ConfigError(
             f"--resume {run.path}: the run has other settings ({differences})",
-            hint="resume with the settings of its config.json, or start another run",
+            hint=f"--config {run.path / 'config.json'} --resume goes on with its settings; or start another run",
         )
 
 

@@ -369,7 +369,7 @@ CASES = [
     Case("folder in use", occupied, ("/run: the folder is not empty",), "--resume"),
     Case("folder is a file", occupied_by_a_file, ("/run: is a file",)),
     Case("folder below a file", below_a_file, ("notes/run",)),
-    Case("resumed with other settings", other_settings, ("margin: 0.75 then, 0.5 now",), "config.json"),
+    Case("resumed with other settings", other_settings, ("margin: 0.75 then, 0.5 now",), "config.json --resume"),
     # weights
     Case("missing weights", from_init(lambda p: p.path / "gone"), ("gone: no such run folder or checkpoint",)),
     Case("run without checkpoints", from_init(empty_run), ("empty: no checkpoint in this folder",), "pretrain"),

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -25,12 +26,16 @@ PRETRAIN = ["pretrain", *SHAPE, "--epochs", "2", "--batch-size", "8", "--hold-ou
 TRAIN = ["train", *SHAPE, "--epochs", "2", "--identities", "4", "--hold-out", "0.3", "--evaluate-every", "1"]
 
 
-def torchrun(arguments: Sequence[str], processes: int = 2) -> subprocess.CompletedProcess[str]:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.run(
-        [*launcher, "-m", "prsnet", *arguments], env=environment, capture_output=True, text=True, timeout=300
-    )
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
+
+
+def torchrun(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    command = [*LAUNCHER, "2", "-m", "prsnet", *arguments]
+    return subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=500)
 
 
 def rows_of(run: Path) -> list[dict[str, Any]]:
@@ -68,6 +73,30 @@ def test_two_processes_give_the_losses_of_one(arguments: list[str], tiny_market:
     assert (whole[1] - whole[0]).norm() < 1e-3 * whole[0].norm()
     assert json.loads((tmp_path / "two" / "environment.json").read_text())["processes"] == 2
     assert (tmp_path / "two" / "log.txt").read_text().count("on 2 processes") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("no_curves")
+def test_two_processes_stop_together_and_resume_bitwise(tiny_market: Path, tmp_path: Path) -> None:
+    """A scheduler's SIGTERM reaches the processes at different moments; they still stop after the same step."""
+    arguments = [*TRAIN, str(tiny_market), "--epochs", "6", "--out"]
+    runs = {name: [*arguments, str(tmp_path / name)] for name in ("whole", "stopped")}
+    process = subprocess.Popen(
+        [*LAUNCHER, "2", "-m", "prsnet", *runs["stopped"]], env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    metrics, deadline = tmp_path / "stopped" / "metrics.jsonl", time.monotonic() + 400
+    while not metrics.exists() or metrics.read_bytes().count(b"\n") < 3:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.01)
+    process.terminate()
+    _, printed = process.communicate(timeout=400)
+    assert "go on with --resume" in (tmp_path / "stopped" / "log.txt").read_text(), printed
+    stopped_at = len([row for row in rows_of(tmp_path / "stopped") if "loss" in row])
+    assert 0 < stopped_at < 6 * 3
+    assert torchrun(runs["whole"]).returncode == 0
+    assert torchrun([*runs["stopped"], "--resume"]).returncode == 0
+    files = [(tmp_path / name / "checkpoints" / "last.safetensors").read_bytes() for name in runs]
+    assert files[0] == files[1]
 
 
 @pytest.mark.slow

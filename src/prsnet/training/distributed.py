@@ -102,3 +102,12 @@ def averaged(figures: dict[str, float], processes: Processes, device: torch.devi
     values = torch.tensor(list(figures.values()), dtype=torch.float64, device=device)
     dist.all_reduce(values)
     return dict(zip(figures, (values / processes.count).tolist(), strict=True))
+
+
+def any_process(flag: bool, processes: Processes, device: torch.device) -> bool:
+    """Return whether the flag is set on any process; all must ask at the same place."""
+    if processes.count == 1:
+        return flag
+    value = torch.tensor(float(flag), device=device)
+    dist.all_reduce(value)
+    return bool(value > 0)

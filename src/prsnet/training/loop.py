@@ -23,7 +23,7 @@ from prsnet.data.loaders import ImageStore, Rows
 from prsnet.devices import autocast, make_scaler
 from prsnet.errors import InputError, TrainingError
 from prsnet.runs import RunFolder
-from prsnet.training.distributed import Processes, averaged
+from prsnet.training.distributed import Processes, any_process, averaged
 from prsnet.training.reporting import Reporter
 from prsnet.training.state import Counters, fingerprint, restore_state, save_state
 from prsnet.training.stopping import Stopped, StopSignals
@@ -128,7 +128,7 @@ class Loop:
             self.run, self.config, self.counters.step, steps_per_epoch * self.epochs, self.processes
         )
         try:
-            with StopSignals() as self._stop:
+            with StopSignals(patience=1.0 if self.processes.count > 1 else 0.0) as self._stop:
                 for epoch in range(self.counters.epoch, self.epochs):
                     self._run_epoch(epoch)
         except Stopped:
@@ -151,9 +151,14 @@ class Loop:
             if chunk is not left[-1]:  # after the last step, the end of the epoch comes first
                 if self.config.save_every and self.counters.step % self.config.save_every == 0:
                     self._save_state()
-                self._stop.raise_if_asked()
+                self._stop_if_asked()
         self.counters.epoch, self.counters.done_in_epoch = epoch + 1, 0
         self._end_epoch(epoch + 1)
+
+    def _stop_if_asked(self) -> None:
+        """Raise Stopped on all processes alike when one of them got a signal."""
+        if any_process(self._stop.asked, self.processes, self.device):
+            raise Stopped
 
     def _train_step(self, chunk: Sequence[Rows], images: Iterator[Tensor]) -> None:
         step = self.counters.step
@@ -228,7 +233,7 @@ class Loop:
         if is_due or epoch == self.epochs:
             self._save_state()
         if epoch < self.epochs:
-            self._stop.raise_if_asked()
+            self._stop_if_asked()
 
     def _keep_if_best(self, epoch: int, figures: Mapping[str, float]) -> None:
         score = figures[self.task.score_name]

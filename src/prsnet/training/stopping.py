@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -16,13 +17,18 @@ class Stopped(KeyboardInterrupt):
 
 
 class StopSignals:
-    """A context in which the first signal is remembered for :meth:`raise_if_asked`; the second interrupts at once.
+    """A context in which the first signal only sets :attr:`asked`; the second interrupts at once.
 
     Outside the main thread, where Python takes no signals, it changes nothing.
+
+    Args:
+        patience: seconds in which further signals count as the first one: Ctrl-C reaches the processes of torchrun from
+            the terminal and again from torchrun.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 0.0) -> None:
         self.asked = False
+        self._patience, self._since = patience, 0.0
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> StopSignals:
@@ -36,13 +42,10 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
 
-    def raise_if_asked(self) -> None:
-        """Raise :class:`Stopped` if a signal came."""
-        if self.asked:
-            raise Stopped
-
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.asked and time.monotonic() - self._since >= self._patience:
             raise KeyboardInterrupt
-        self.asked = True
+        if self.asked:
+            return
+        self.asked, self._since = True, time.monotonic()
         os.write(2, b"\nstopping after this step; once more to stop at once\n")  # print may not be used in a handler
